@@ -1,1 +1,5 @@
-//! .
+//! Who may come in: token claims, key sets, verification, its cache, and Origin rules.
+
+pub mod grant;
+
+pub use grant::{Grant, Limits};

@@ -1,0 +1,78 @@
+//! Everything the shards and the control shard say to one another. They meet nowhere else.
+//!
+//! Invariant: nothing on the per-message path of a document waits for an answer; a shard asks at a handshake, at the
+//! opening of a document and when its ops lease runs out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::auth::keys::KeySets;
+use crate::auth::Limits;
+use crate::limits::Exceeded;
+use crate::protocol::document::AppId;
+use crate::shard::metrics::ShardMetrics;
+
+/// Which shard of this node.
+pub type ShardIndex = u16;
+
+/// Chosen by the asking shard, handed back with the answer.
+pub type Ticket = u64;
+
+/// Room that one session takes in its app's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub app: AppId,
+    /// Takes one of `maxConnections`: the first session of a socket in this app.
+    pub connection: bool,
+    /// Takes a place in a document (its stable hash): the first place in it takes one of `maxDocuments`.
+    pub document: Option<u64>,
+}
+
+/// From a shard to the control shard.
+#[derive(Debug)]
+pub enum ToControl {
+    /// May this claim be held under these limits? Answered by [`ToShard::Reserved`].
+    Reserve { shard: ShardIndex, ticket: Ticket, claim: Claim, limits: Limits },
+    /// A claim that was granted is over, however it ended.
+    Release { claim: Claim },
+    /// A shard wants to let `wanted` more ops of this app through. Answered by [`ToShard::OpsLeased`].
+    LeaseOps { shard: ShardIndex, app: AppId, ops_per_minute: u32, wanted: u32 },
+    /// May this address open one more WebSocket now? Answered by [`ToShard::Admitted`].
+    Admit { shard: ShardIndex, ticket: Ticket, ip: IpAddr },
+    /// A token names a key that the set lacks. Answered by [`ToShard::KeysRefreshed`] after at most one fetch.
+    RefreshKeys { shard: ShardIndex, ticket: Ticket, tenant: Uuid, key_id: String },
+    /// A request that is not an upgrade, with what was already read of it.
+    Http { socket: OwnedFd, read: Vec<u8>, peer: SocketAddr },
+    /// The answer to [`ToShard::Report`].
+    Metrics { shard: ShardIndex, metrics: Box<ShardMetrics> },
+    /// After [`ToShard::Drain`]: the last session of this shard is closed.
+    Drained { shard: ShardIndex },
+}
+
+/// From the control shard to a shard.
+#[derive(Debug)]
+pub enum ToShard {
+    Reserved { ticket: Ticket, outcome: Result<(), Exceeded> },
+    /// `granted` ops may pass until the shard's monotonic clock reads `window_ends`; 0 means the limit is spent.
+    OpsLeased { app: AppId, granted: u32, window_ends: Duration },
+    Admitted { ticket: Ticket, allowed: bool },
+    KeysRefreshed { ticket: Ticket },
+    /// Replaces the preloaded set (start-up, rotation, reload). Sessions signed by a key that is no longer in the set live on.
+    Keys { sets: Arc<KeySets> },
+    /// Ends every session signed with this key.
+    KeyRevoked { tenant: Uuid, key_id: Arc<str> },
+    /// Asks for [`ToControl::Metrics`].
+    Report,
+    /// Refuse new connections with 1013 while `on`.
+    Shed { on: bool },
+    /// Refuse new sessions, close the living ones with 1012 spread over `over`, then say [`ToControl::Drained`].
+    Drain { over: Duration },
+    /// Live-reloadable settings changed.
+    Settings { settings: Arc<crate::config::ShardSettings> },
+    /// The process is about to exit: leave the loop.
+    Stop,
+}

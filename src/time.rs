@@ -15,9 +15,6 @@ impl Now {
     /// The same moment moved on by `by`, for tests and simulations that drive time.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
-        Self {
-            monotonic: self.monotonic + by,
-            unix_s: self.unix_s + by.as_secs(),
-        }
+        Self { monotonic: self.monotonic + by, unix_s: self.unix_s + by.as_secs() }
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::auth::keys::KeySets;
 use crate::auth::Limits;
+use crate::auth::keys::KeySets;
 use crate::limits::Exceeded;
 use crate::protocol::document::AppId;
 use crate::shard::metrics::ShardMetrics;
@@ -56,23 +56,46 @@ pub enum ToControl {
 /// From the control shard to a shard.
 #[derive(Debug)]
 pub enum ToShard {
-    Reserved { ticket: Ticket, outcome: Result<(), Exceeded> },
+    Reserved {
+        ticket: Ticket,
+        outcome: Result<(), Exceeded>,
+    },
     /// `granted` ops may pass until the shard's monotonic clock reads `window_ends`; 0 means the limit is spent.
-    OpsLeased { app: AppId, granted: u32, window_ends: Duration },
-    Admitted { ticket: Ticket, allowed: bool },
-    KeysRefreshed { ticket: Ticket },
+    OpsLeased {
+        app: AppId,
+        granted: u32,
+        window_ends: Duration,
+    },
+    Admitted {
+        ticket: Ticket,
+        allowed: bool,
+    },
+    KeysRefreshed {
+        ticket: Ticket,
+    },
     /// Replaces the preloaded set (start-up, rotation, reload). Sessions signed by a key that is no longer in the set live on.
-    Keys { sets: Arc<KeySets> },
+    Keys {
+        sets: Arc<KeySets>,
+    },
     /// Ends every session signed with this key.
-    KeyRevoked { tenant: Uuid, key_id: Arc<str> },
+    KeyRevoked {
+        tenant: Uuid,
+        key_id: Arc<str>,
+    },
     /// Asks for [`ToControl::Metrics`].
     Report,
     /// Refuse new connections with 1013 while `on`.
-    Shed { on: bool },
+    Shed {
+        on: bool,
+    },
     /// Refuse new sessions, close the living ones with 1012 spread over `over`, then say [`ToControl::Drained`].
-    Drain { over: Duration },
+    Drain {
+        over: Duration,
+    },
     /// Live-reloadable settings changed.
-    Settings { settings: Arc<crate::config::ShardSettings> },
+    Settings {
+        settings: Arc<crate::config::ShardSettings>,
+    },
     /// The process is about to exit: leave the loop.
     Stop,
 }

@@ -1,1 +1,5 @@
-//! .
+//! A shard's documents and sessions: events in, effects out.
+
+pub mod settings;
+
+pub use settings::Settings;

@@ -154,9 +154,7 @@ fn redirect_reason(url: &str) -> String {
         return whole;
     }
     let authority_starts = url.find("://").map_or(0, |at| at + 3);
-    let end = url[authority_starts..]
-        .find('/')
-        .map_or(url.len(), |at| authority_starts + at);
+    let end = url[authority_starts..].find('/').map_or(url.len(), |at| authority_starts + at);
     format!("REDIRECT:{}", &url[..end])
 }
 

@@ -49,11 +49,7 @@ impl DocumentName {
             _ => {}
         }
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if name.bytes().all(allowed) {
-            Ok(Self(name.into()))
-        } else {
-            Err(NameError::Character)
-        }
+        if name.bytes().all(allowed) { Ok(Self(name.into())) } else { Err(NameError::Character) }
     }
 
     /// Checks a name as it stands in a URL (RFC 3986 percent-encoding).

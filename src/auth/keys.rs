@@ -1,0 +1,5 @@
+//! The preloaded key sets.
+
+/// Every tenant's verification keys.
+#[derive(Debug, Default)]
+pub struct KeySets {}

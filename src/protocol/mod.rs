@@ -5,3 +5,4 @@
 
 pub mod close;
 pub mod document;
+pub mod lib0;

@@ -6,3 +6,4 @@
 pub mod close;
 pub mod document;
 pub mod lib0;
+pub mod websocket;

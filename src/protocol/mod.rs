@@ -6,4 +6,5 @@
 pub mod close;
 pub mod document;
 pub mod lib0;
+pub mod request;
 pub mod websocket;

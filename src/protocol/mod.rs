@@ -5,3 +5,6 @@
 
 pub mod close;
 pub mod document;
+pub mod lib0;
+pub mod request;
+pub mod websocket;

@@ -1,6 +1,6 @@
 //! The configuration of a node: one TOML file and the environment, turned into validated types.
 //!
-//! The way of a value: TOML text → [`literal`](self) tree with positions → the key's [`domain`](self) → a field of
+//! The way of a value: TOML text → `literal` tree with positions → the key's `domain` → a field of
 //! [`NodeConfig`]. `schema` holds one row per key and is the only list of them: unknown keys, defaults, the printed
 //! configuration and reloads all read it.
 //!

@@ -41,6 +41,15 @@ pub enum Place {
 }
 
 impl Place {
+    /// The line, of a place that has one.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::File { line, .. } => Some(*line),
+            Self::Whole { .. } | Self::Environment { .. } => None,
+        }
+    }
+
     /// The place of the byte `offset` of `text`.
     pub(super) fn of(file: &str, text: &str, offset: usize) -> Self {
         let mut offset = offset.min(text.len());

@@ -44,17 +44,24 @@ pub fn parse(
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut reader =
         Reader { text, file, config: NodeConfig::built_in(), problems: Vec::new(), failed: BTreeSet::new() };
-    let has_syntax_errors = !errors.is_empty();
-    for error in errors {
-        let place = Place::of(file, text, error.span().map_or(0, |span| span.start));
-        reader.problems.push(Problem { place, message: error.message().to_owned() });
-    }
+    let syntax: Vec<Problem> = errors
+        .iter()
+        .map(|error| Problem {
+            place: Place::of(file, text, error.span().map_or(0, |span| span.start)),
+            message: error.message().to_owned(),
+        })
+        .collect();
     reader.document(document.get_ref());
+    // what the parser made of a line that it could not read is nobody's mistake
+    let unreadable =
+        |problem: &Problem| syntax.iter().any(|error| error.place.line() == problem.place.line());
+    reader.problems.retain(|problem| !unreadable(problem));
     reader.environment(environment);
     // what a syntax error swallowed is not missing, and can't be compared
-    if !has_syntax_errors {
+    if syntax.is_empty() {
         reader.problems.extend(check::problems(&reader.config, &reader.failed, file));
     }
+    reader.problems.extend(syntax);
     reader.problems.sort_by(|a, b| a.place.cmp(&b.place));
     if reader.problems.is_empty() { Ok(reader.config) } else { Err(Problems(reader.problems)) }
 }
@@ -323,10 +330,15 @@ mod tests {
 
     #[test]
     fn syntax_errors_have_a_place_and_do_not_hide_other_problems() {
-        let found = problems("[node]\nlisten = \nlissen = 3\n");
-        assert!(found[0].starts_with("f:5:"), "{found:?}");
-        assert!(found.iter().any(|problem| problem.contains("did you mean `listen`?")), "{found:?}");
-        assert!(found.iter().all(|problem| !problem.contains("not set")), "{found:?}");
+        let found = problems("[node]\nlisten = 0.0.0.0:80\nlissen = 3\n");
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("f:5:13: invalid float"), "{found:?}");
+        assert!(found[1].contains("did you mean `listen`?"), "{found:?}");
+        let all = parse("[auth\nissuer = \"https://a\"\n", "f", []).unwrap_err().0;
+        assert!(
+            all.iter().all(|problem| problem.place.line().is_some()),
+            "nothing is missing, it is unread: {all:?}"
+        );
         let twice = problems("[node]\nregion = \"a\"\nregion = \"b\"\n");
         assert!(twice.iter().any(|problem| problem.contains("duplicate key")), "{twice:?}");
     }

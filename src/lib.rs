@@ -22,6 +22,7 @@ pub mod control;
 pub mod dev;
 pub mod engine;
 pub mod limits;
+pub mod logging;
 pub mod node;
 pub mod protocol;
 pub mod shard;

@@ -43,7 +43,7 @@ const RULES: [Rule; 16] = [
     },
     Rule {
         keys: &[("auth", "token_bytes_max"), ("limits", "unauthenticated_bytes_max")],
-        holds: |c| c.shard.token_bytes_max <= c.shard.unauthenticated_bytes_max,
+        holds: |c| c.shard.token_bytes_max <= c.shard.engine.unauthenticated_bytes_max,
         demand: "what a client may send before it is authenticated must have room for the largest token",
     },
     Rule {

@@ -105,11 +105,9 @@ pub struct ShardSettings {
     pub engine: crate::engine::Settings,
     // tokens
     pub issuer: Issuer,
-    pub leeway: Duration,
     pub token_bytes_max: usize,
     /// Verified tokens a shard remembers; 0 turns the cache off.
     pub token_cache_entries: usize,
-    pub require_origin: bool,
     // handshakes
     pub rejection: Rejection,
     /// Send 44xx where a retry cannot help ([`crate::protocol::close::Refusal::permanent_code`]).
@@ -117,8 +115,6 @@ pub struct ShardSettings {
     pub request_head_bytes_max: usize,
     /// From accept to a complete request head.
     pub handshake_timeout: Duration,
-    /// What a socket may send after the upgrade until its first document is authenticated.
-    pub unauthenticated_bytes_max: usize,
     /// Sockets of one shard that are between accept and their first session.
     pub pending_handshakes_max: usize,
     /// Only these peers' `X-Forwarded-For` is believed.
@@ -264,15 +260,12 @@ impl NodeConfig {
             shard: ShardSettings {
                 engine: crate::engine::Settings::default(),
                 issuer: Issuer::unset(),
-                leeway: Duration::from_secs(30),
                 token_bytes_max: 16 << 10,
                 token_cache_entries: 4096,
-                require_origin: false,
                 rejection: Rejection::Auto,
                 permanent_close_codes: false,
                 request_head_bytes_max: 32 << 10,
                 handshake_timeout: Duration::from_secs(10),
-                unauthenticated_bytes_max: 64 << 10,
                 pending_handshakes_max: 4096,
                 trusted_proxies: Vec::new(),
                 retry_after: Duration::from_secs(5),

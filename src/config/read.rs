@@ -251,7 +251,7 @@ mod tests {
         let text =
             format!("{MINIMAL}leeway_s = 1.5\n[limits]\nmessage_bytes_max = \"1 MiB\"\n[node]\nshards = 4\n");
         let config = parse(&text, "f", []).unwrap();
-        assert_eq!(config.shard.leeway, Duration::from_millis(1500));
+        assert_eq!(config.shard.engine.leeway, Duration::from_millis(1500));
         assert_eq!(config.shard.engine.message_bytes_max, 1 << 20);
         assert_eq!(config.node.shards, Some(4));
         assert_eq!(config.shard.issuer.as_str(), "https://auth.example.com");
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(config.keys.key_dir, None, "an empty variable unsets an optional key");
         assert_eq!(config.shard.outbox_bytes_max, 2 << 20);
         assert_eq!(config.http.exempt_networks.len(), 2);
-        assert!(config.shard.require_origin);
+        assert!(config.shard.engine.require_origin);
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn auth() -> Vec<Key> {
         key!(auth.jwks_poll_s, seconds(1.0..=DAY), keys.jwks_poll),
         key!(auth.key_refresh_interval_s, seconds(0.1..=HOUR), keys.key_refresh_interval),
         key!(auth.key_set_stale_after_s, seconds(1.0..=365.0 * DAY), keys.key_set_stale_after),
-        key!(auth.leeway_s, seconds(0.0..=600.0), shard.leeway),
+        key!(auth.leeway_s, seconds(0.0..=600.0), shard.engine.leeway),
         key!(auth.token_bytes_max, bytes(512..=64 * KIB), shard.token_bytes_max),
         key!(auth.token_cache_entries, count(0..=1_000_000, "tokens per shard"), shard.token_cache_entries),
         key!(
@@ -180,7 +180,7 @@ fn auth() -> Vec<Key> {
             shard.rejection
         ),
         key!(auth.permanent_close_codes, Flag, shard.permanent_close_codes),
-        key!(auth.require_origin, Flag, shard.require_origin),
+        key!(auth.require_origin, Flag, shard.engine.require_origin),
     ]
 }
 
@@ -189,7 +189,7 @@ fn limits() -> Vec<Key> {
         key!(limits.request_head_bytes_max, bytes(KIB..=MIB), shard.request_head_bytes_max),
         key!(limits.handshake_timeout_s, seconds(0.1..=600.0), shard.handshake_timeout),
         key!(limits.authentication_timeout_s, seconds(0.1..=600.0), shard.engine.authentication_timeout),
-        key!(limits.unauthenticated_bytes_max, bytes(KIB..=16 * MIB), shard.unauthenticated_bytes_max),
+        key!(limits.unauthenticated_bytes_max, bytes(KIB..=16 * MIB), shard.engine.unauthenticated_bytes_max),
         key!(limits.message_bytes_max, bytes(KIB..=GIB), shard.engine.message_bytes_max),
         key!(limits.fragments_max, count(1..=1_000_000, "frames per message"), shard.fragments_max),
         key!(limits.document_bytes_max, bytes(KIB..=4 * GIB), shard.engine.document_bytes_max),

@@ -1,5 +1,309 @@
 //! A shard's documents and sessions: events in, effects out.
+//!
+//! The engine is synchronous. It does no I/O, reads no clock and draws no randomness: time, keys and a seed are
+//! arguments, so the same engine runs in a shard's loop and in a simulation.
+//!
+//! Two halves meet in it. A [`connection`] is a socket of this shard: which wire it speaks, its tokens, its place in
+//! the limits, and its channels, one per document it carries. A [`session`] is one client's place in a document of this
+//! shard; a [`link`] is its way back to the socket, here or on another shard. A y-websocket connection has both halves
+//! on one shard; a Hocuspocus socket may carry documents of any.
+//!
+//! Invariants:
+//! - A session belongs to exactly one room and one link; what leaves one leaves both.
+//! - Every claim that was granted is released exactly once, however its connection ends.
+//! - Nothing is relayed or acknowledged before it is applied.
+//! - A refusal below 4000 ends the socket, one from 4000 up ends one document of a Hocuspocus socket.
 
+mod admission;
+pub mod awareness;
+pub mod connection;
+pub mod document;
+pub mod event;
+pub mod link;
+mod ops;
+pub mod prescan;
+pub mod session;
 pub mod settings;
+pub mod slab;
+pub mod state_vector;
+mod timers;
+mod turn;
 
-pub use settings::Settings;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use self::connection::Connection;
+use self::event::{ConnectionId, Effect, Event, Mail, MailBody, ShardIndex, Ticket};
+use self::link::{Link, Target};
+use self::ops::OpsMeter;
+use self::prescan::Scan;
+use self::session::{Room, Session};
+use self::slab::{Key, Slab, Table};
+use self::timers::{Timer, Timers};
+use self::turn::TurnPool;
+use crate::auth::Grant;
+use crate::auth::TokenError;
+use crate::auth::verify::Verifier;
+use crate::limits::Claim;
+use crate::protocol::document::{AppId, DocumentId};
+use crate::time::Now;
+
+pub use self::settings::Settings;
+
+/// What the engine counted since it was made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counters {
+    pub connections: u64,
+    pub sessions: u64,
+    pub updates_in: u64,
+    pub updates_out: u64,
+    pub updates_parked: u64,
+    pub awareness_in: u64,
+    pub resyncs: u64,
+    pub crdt_panics: u64,
+}
+
+/// What the engine holds now.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gauges {
+    pub connections: usize,
+    pub sessions: usize,
+    pub documents: usize,
+    pub documents_shrunk: usize,
+}
+
+/// A question to the control shard that is not answered yet.
+#[derive(Debug)]
+enum Question {
+    Claim { connection: ConnectionId, channel: u32, claim: Claim },
+    Keys { connection: ConnectionId, channel: u32, token: Box<str> },
+}
+
+/// One shard's documents and sessions.
+#[derive(Debug)]
+pub struct Engine {
+    shard: ShardIndex,
+    shards: u16,
+    settings: Settings,
+    verifier: Verifier,
+    seed: u64,
+    connections: Table<Connection>,
+    links: Slab<Link>,
+    /// Links to sockets of other shards, which live as long as a session uses them.
+    remote_links: FxHashMap<(ShardIndex, ConnectionId), Key>,
+    rooms: Slab<Room>,
+    rooms_by_id: FxHashMap<DocumentId, Key>,
+    sessions: Slab<Session>,
+    meters: FxHashMap<AppId, OpsMeter>,
+    questions: FxHashMap<Ticket, Question>,
+    next_ticket: Ticket,
+    timers: Timers,
+    effects: VecDeque<Effect>,
+    dirty: Vec<Key>,
+    /// Rooms that have a turn open.
+    turn_rooms: Vec<Key>,
+    turns: TurnPool,
+    scan: Scan,
+    draining: bool,
+    counters: Counters,
+}
+
+impl Engine {
+    /// `seed` spreads what is jittered (retry hints, the times of a drain).
+    #[must_use]
+    pub fn new(shard: ShardIndex, shards: u16, settings: Settings, verifier: Verifier, seed: u64) -> Self {
+        Self {
+            shard,
+            shards,
+            settings,
+            verifier,
+            seed,
+            connections: Table::default(),
+            links: Slab::default(),
+            remote_links: FxHashMap::default(),
+            rooms: Slab::default(),
+            rooms_by_id: FxHashMap::default(),
+            sessions: Slab::default(),
+            meters: FxHashMap::default(),
+            questions: FxHashMap::default(),
+            next_ticket: 1,
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+            dirty: Vec::new(),
+            turn_rooms: Vec::new(),
+            turns: TurnPool::default(),
+            scan: Scan::default(),
+            draining: false,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes in one event. What follows from it comes out of [`Engine::poll_effect`] and [`Engine::poll_transmit`].
+    pub fn handle_event(&mut self, now: Now, event: Event<'_>) {
+        match event {
+            Event::Opened { connection, opening } => self.connection_opened(now, connection, opening),
+            Event::Received { connection, message } => self.connection_received(now, connection, message),
+            Event::Closed { connection } => self.forget_connection(now, connection),
+            Event::Stalled { connection } => self.connection_stalled(now, connection),
+            Event::Resumed { connection } => self.connection_resumed(now, connection),
+            Event::Mail { from, mail } => self.mail_received(now, from, mail),
+            Event::Reserved { ticket, outcome } => self.claim_answered(now, ticket, outcome),
+            Event::OpsLeased { app, granted, window_ends } => self.ops_leased(now, app, granted, window_ends),
+            Event::KeysRefreshed { ticket } => self.keys_refreshed(now, ticket),
+            Event::Keys { sets } => self.verifier.replace_keys(sets),
+            Event::KeyRevoked { tenant, key_id } => self.key_revoked(now, tenant, &key_id),
+            Event::Drain { over } => self.drain(now, over),
+        }
+    }
+
+    /// Does everything that is due at `now`.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(timer) = self.timers.pop_due(now.monotonic) {
+            match timer {
+                Timer::Connection(connection) => self.check_connection(now, connection),
+                Timer::Grace(room) => self.grace_ended(now, room),
+                Timer::Shrink(room) => self.shrink_room(now, room),
+                Timer::Awareness(room) => self.expire_awareness(now, room),
+                Timer::OpsWindow => self.meters.retain(|_, meter| !meter.is_idle(now.monotonic)),
+            }
+        }
+    }
+
+    /// When [`Engine::handle_timeout`] has something to do next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Appends to `out` everything this turn has for one socket, and names it. `None` ends the turn.
+    ///
+    /// Bytes for sockets of other shards leave as [`Effect::Mail`] in the course of it, so poll effects afterwards.
+    pub fn poll_transmit(&mut self, now: Now, out: &mut Vec<u8>) -> Option<ConnectionId> {
+        while let Some(key) = self.dirty.pop() {
+            let Some(link) = self.links.get_mut(key) else { continue };
+            link.dirty = false;
+            let before = out.len();
+            // Taken, not drained: an idle connection holds no buffer.
+            let frames = std::mem::take(&mut link.frames);
+            out.extend_from_slice(&frames);
+            for &session_key in &link.sessions {
+                let Some(session) = self.sessions.get(session_key) else { continue };
+                let Some(turn) = self.rooms.get(session.room).and_then(|room| room.turn.as_ref()) else {
+                    continue;
+                };
+                if let Some(segment) = session.segment(turn) {
+                    self.counters.updates_out += segment.copy_for(session_key, out);
+                }
+            }
+            if out.len() == before {
+                continue;
+            }
+            match link.target {
+                Target::Socket(connection) => {
+                    if let Some(connection) = self.connections.get_mut(connection) {
+                        connection.sent_at = now.monotonic;
+                    }
+                    return Some(connection);
+                }
+                Target::Shard { shard, connection } => {
+                    let frames = out.split_off(before);
+                    let mail = Mail { connection, body: MailBody::Deliver { frames } };
+                    self.effects.push_back(Effect::Mail { to: shard, mail });
+                }
+            }
+        }
+        for room in self.turn_rooms.drain(..) {
+            if let Some(turn) = self.rooms.get_mut(room).and_then(|room| room.turn.take()) {
+                self.turns.give_back(turn);
+            }
+        }
+        None
+    }
+
+    /// Checks a token, from the verified-token cache where it is there.
+    ///
+    /// # Errors
+    /// [`TokenError`] names the check that failed.
+    pub fn verify(&mut self, now: Now, token: &str) -> Result<Arc<Grant>, TokenError> {
+        self.verifier.verify(now.unix_s, token)
+    }
+
+    #[must_use]
+    pub const fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Replaces what can change while running; it applies from the next event on.
+    pub fn replace_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// A ticket that no question of this engine has or had.
+    pub const fn next_ticket(&mut self) -> Ticket {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        ticket
+    }
+
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        let shrunk = self.rooms.iter().filter(|(_, room)| !room.document.is_live()).count();
+        Gauges {
+            connections: self.connections.len(),
+            sessions: self.sessions.len(),
+            documents: self.rooms.len(),
+            documents_shrunk: shrunk,
+        }
+    }
+
+    /// Nobody is left.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.connections.is_empty() && self.sessions.is_empty()
+    }
+
+    /// A number below `bound`, from the seed (splitmix64).
+    const fn jitter(&mut self, bound: u64) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.seed;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    /// Lists a link as having something to send.
+    fn mark_dirty(&mut self, key: Key) {
+        if let Some(link) = self.links.get_mut(key)
+            && !link.dirty
+        {
+            link.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// The link's own frames, to append to; it is listed for sending.
+    fn frames(&mut self, key: Key) -> Option<&mut Vec<u8>> {
+        self.mark_dirty(key);
+        self.links.get_mut(key).map(|link| &mut link.frames)
+    }
+}
+
+#[cfg(test)]
+mod tests;

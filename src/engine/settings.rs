@@ -6,6 +6,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Largest WebSocket message accepted after authentication (1009).
     pub message_bytes_max: usize,
+    /// Largest WebSocket message accepted before it.
+    pub unauthenticated_bytes_max: usize,
     /// Largest encoded state of one document; an update that would pass it is refused (1009).
     pub document_bytes_max: usize,
     /// Updates whose dependencies a document lacks are parked up to this many bytes per document.
@@ -36,12 +38,17 @@ pub struct Settings {
     pub renew_before: Duration,
     /// Whether a session ends with its token.
     pub close_on_token_expiry: bool,
+    /// Clock leeway for token times; the verifier uses the same.
+    pub leeway: Duration,
+    /// Whether a token with allowed domains is refused to a request without an Origin.
+    pub require_origin: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             message_bytes_max: 16 << 20,
+            unauthenticated_bytes_max: 64 << 10,
             document_bytes_max: 64 << 20,
             parked_bytes_max: 1 << 20,
             awareness_bytes_max: 64 << 10,
@@ -57,6 +64,8 @@ impl Default for Settings {
             stall_timeout: Duration::from_secs(30),
             renew_before: Duration::from_secs(60),
             close_on_token_expiry: true,
+            leeway: Duration::from_secs(30),
+            require_origin: false,
         }
     }
 }

@@ -6,5 +6,6 @@
 pub mod close;
 pub mod document;
 pub mod lib0;
+pub mod message;
 pub mod request;
 pub mod websocket;

@@ -1,0 +1,325 @@
+//! Letting a channel in: its token, its place in the app's limits, then its room, here or on another shard.
+//!
+//! Each step may wait for the control shard; what the client sends meanwhile is held on the channel.
+
+use std::sync::Arc;
+
+use super::connection::{AppClaim, Channel, ChannelState};
+use super::event::{ConnectionId, Effect, Mail, MailBody, OpenSession, Opening, Ticket};
+use super::{Engine, Question};
+use crate::auth::origin;
+use crate::auth::TokenError;
+use crate::auth::Grant;
+use crate::limits::{Claim, Exceeded};
+use crate::protocol::close::Refusal;
+use crate::protocol::document::{DocumentId, DocumentName};
+use crate::protocol::lib0;
+use crate::protocol::message::{self, Message, Wire};
+use crate::time::Now;
+
+/// What a look at a token says.
+pub(super) enum TokenCheck {
+    Valid(Arc<Grant>),
+    /// Its key may be newer than our set: ask once.
+    UnknownKey { tenant: uuid::Uuid, key_id: String },
+    Refused(Refusal),
+}
+
+impl Engine {
+    /// A Hocuspocus client speaks of a document that is not open on its socket.
+    pub(super) fn hocuspocus_opens(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        key: &str,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        let message = Message::parse(body)
+            .map_err(|error| Refusal::Protocol(format!("Malformed message: {error}").into()))?;
+        let documents_max = self.settings.documents_per_connection_max;
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        let denied = connection.channels.iter().position(|channel| &*channel.key == key);
+        let token = match message {
+            Message::Token { token, .. } => Some(token),
+            // A client doesn't fall silent at once when it is denied; what it still says changes nothing.
+            _ if denied.is_some() => return Ok(()),
+            Message::Leave | Message::Unknown(_) | Message::Stateless => return Ok(()),
+            _ => None,
+        };
+        if let Some(at) = denied {
+            connection.channels.remove(at);
+        }
+        if connection.channels.len() >= documents_max {
+            return Err(Refusal::Forbidden(
+                format!("One connection carries at most {documents_max} documents").into(),
+            ));
+        }
+        let channel_id = connection.next_channel_id();
+        let grant = connection.grant.clone();
+        connection.channels.push(Channel::new(channel_id, key, None, ChannelState::Denied));
+        if let Err(error) = DocumentName::parse(message::name_of_key(key)) {
+            self.deny_channel(now, id, channel_id, Refusal::InvalidName(error.to_string().into()));
+            return Ok(());
+        }
+        match (token, grant) {
+            (Some(token), _) if !token.is_empty() => self.authenticate(now, id, channel_id, token),
+            (token, Some(grant)) => {
+                // The upgrade's token counts for a client that sends none of its own (provider 2) or an empty one.
+                let first = token.is_none().then_some(body);
+                self.admit_channel(now, id, channel_id, grant, token, first);
+            }
+            (_, None) => self.deny_channel(now, id, channel_id, Refusal::MissingToken),
+        }
+        Ok(())
+    }
+
+    /// Checks a token and the Origin rule that comes with it.
+    pub(super) fn check_token(&mut self, now: Now, id: ConnectionId, token: &str) -> TokenCheck {
+        let grant = match self.verifier.verify(now.unix_s, token) {
+            Ok(grant) => grant,
+            Err(TokenError::UnknownKey { tenant, key_id }) => return TokenCheck::UnknownKey { tenant, key_id },
+            Err(error) => return TokenCheck::Refused(error.into()),
+        };
+        let origin = self.connections.get(id).and_then(|connection| connection.origin.as_deref());
+        match origin::check(&grant.allowed_domains, origin, self.settings.require_origin) {
+            Ok(()) => TokenCheck::Valid(grant),
+            Err(error) => TokenCheck::Refused(error.into()),
+        }
+    }
+
+    fn authenticate(&mut self, now: Now, id: ConnectionId, channel_id: u32, token: &str) {
+        match self.check_token(now, id, token) {
+            TokenCheck::Valid(grant) => self.admit_channel(now, id, channel_id, grant, Some(token), None),
+            TokenCheck::Refused(refusal) => self.deny_channel(now, id, channel_id, refusal),
+            TokenCheck::UnknownKey { tenant, key_id } => {
+                if let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) {
+                    channel.state = ChannelState::AwaitingKeys;
+                }
+                self.ask_for_keys(id, channel_id, token, tenant, key_id);
+            }
+        }
+    }
+
+    pub(super) fn ask_for_keys(
+        &mut self,
+        id: ConnectionId,
+        channel: u32,
+        token: &str,
+        tenant: uuid::Uuid,
+        key_id: String,
+    ) {
+        let ticket = self.next_ticket();
+        self.questions.insert(ticket, Question::Keys { connection: id, channel, token: token.into() });
+        self.effects.push_back(Effect::RefreshKeys { ticket, tenant, key_id });
+    }
+
+    /// The key set is as new as it gets: what is still unknown now is refused.
+    pub(super) fn keys_refreshed(&mut self, now: Now, ticket: Ticket) {
+        let Some(Question::Keys { connection: id, channel: channel_id, token }) = self.questions.remove(&ticket)
+        else {
+            return;
+        };
+        let check = self.check_token(now, id, &token);
+        let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else { return };
+        let awaiting = matches!(channel.state, ChannelState::AwaitingKeys);
+        match check {
+            TokenCheck::Valid(grant) if awaiting => {
+                self.admit_channel(now, id, channel_id, grant, Some(&token), None);
+            }
+            TokenCheck::Valid(grant) => self.token_renewed(now, id, channel_id, grant),
+            TokenCheck::Refused(refusal) => self.deny_channel(now, id, channel_id, refusal),
+            TokenCheck::UnknownKey { tenant, key_id } => {
+                let refusal = TokenError::UnknownKey { tenant, key_id }.into();
+                self.deny_channel(now, id, channel_id, refusal);
+            }
+        }
+    }
+
+    /// The token is good: claim the channel's place, or hand the socket to the shard of its first document.
+    fn admit_channel(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        channel_id: u32,
+        grant: Arc<Grant>,
+        token: Option<&str>,
+        first: Option<&[u8]>,
+    ) {
+        let (shard, shards) = (self.shard, self.shards);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let link_is_empty = self.links.get(connection.link).is_some_and(|link| link.frames.is_empty());
+        let alone = connection.channels.len() == 1 && connection.apps.is_empty() && link_is_empty;
+        let Some(channel) = connection.channel_mut(channel_id) else { return };
+        let Ok(name) = DocumentName::parse(message::name_of_key(&channel.key)) else { return };
+        let document = DocumentId { app: grant.app, name };
+        if let Some(first) = first {
+            channel.held.insert(0, first.into());
+        }
+        let to = document.shard(shards);
+        if to != shard && alone {
+            let replay = replay(channel, token);
+            let opening =
+                Opening { document: None, grant: connection.grant.clone(), origin: connection.origin.take(), replay };
+            self.forget_connection(now, id);
+            self.effects.push_back(Effect::Move { connection: id, to, opening });
+            return;
+        }
+        channel.grant = Some(grant);
+        channel.state = ChannelState::AwaitingClaim { document, authenticate: token.is_some(), asked: false };
+        self.claim_channel(id, channel_id);
+    }
+
+    /// Asks the ledger for a channel's place. Only one question at a time carries a socket's place in
+    /// `maxConnections`: the channels behind it wait for that answer.
+    pub(super) fn claim_channel(&mut self, id: ConnectionId, channel_id: u32) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(channel) = connection.channel_mut(channel_id) else { return };
+        let Some(grant) = channel.grant.clone() else { return };
+        let ChannelState::AwaitingClaim { document, asked, .. } = &channel.state else { return };
+        if *asked {
+            return;
+        }
+        let document = document.stable_hash();
+        let app_claim = connection.apps.iter().find(|claim| claim.app == grant.app);
+        let needs_connection = match app_claim {
+            Some(AppClaim { granted: false, .. }) => return,
+            Some(AppClaim { granted: true, .. }) => false,
+            None => true,
+        };
+        if needs_connection {
+            connection.apps.push(AppClaim { app: grant.app, granted: false });
+        }
+        if let Some(Channel { state: ChannelState::AwaitingClaim { asked, .. }, .. }) =
+            connection.channel_mut(channel_id)
+        {
+            *asked = true;
+        }
+        let claim = Claim { app: grant.app, connection: needs_connection, document: Some(document) };
+        let ticket = self.next_ticket();
+        self.questions.insert(ticket, Question::Claim { connection: id, channel: channel_id, claim });
+        self.effects.push_back(Effect::Reserve { ticket, claim, limits: grant.limits });
+    }
+
+    pub(super) fn claim_answered(&mut self, now: Now, ticket: Ticket, outcome: Result<(), Exceeded>) {
+        let Some(Question::Claim { connection: id, channel: channel_id, claim }) = self.questions.remove(&ticket)
+        else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(id) else {
+            // The client left while the question was out.
+            if outcome.is_ok() {
+                self.effects.push_back(Effect::Release { claim });
+            }
+            return;
+        };
+        if claim.connection {
+            match outcome {
+                Ok(()) => {
+                    for app in connection.apps.iter_mut().filter(|held| held.app == claim.app) {
+                        app.granted = true;
+                    }
+                }
+                Err(_) => connection.apps.retain(|held| held.app != claim.app),
+            }
+        }
+        let waits = connection
+            .channel(channel_id)
+            .is_some_and(|channel| matches!(channel.state, ChannelState::AwaitingClaim { asked: true, .. }));
+        match outcome {
+            Ok(()) if waits => self.open_channel(now, id, channel_id),
+            Ok(()) => {
+                let claim = Claim { connection: false, ..claim };
+                self.effects.push_back(Effect::Release { claim });
+            }
+            Err(exceeded) if waits => self.deny_channel(now, id, channel_id, exceeded.into()),
+            Err(_) => {}
+        }
+        self.claim_waiting(id);
+    }
+
+    /// Channels that waited for another channel's answer ask now.
+    fn claim_waiting(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let waiting: smallvec::SmallVec<[u32; 4]> = connection
+            .channels
+            .iter()
+            .filter(|channel| matches!(channel.state, ChannelState::AwaitingClaim { asked: false, .. }))
+            .map(|channel| channel.id)
+            .collect();
+        for channel in waiting {
+            self.claim_channel(id, channel);
+        }
+    }
+
+    /// The place is ours: enter the room and deliver what was held.
+    fn open_channel(&mut self, now: Now, id: ConnectionId, channel_id: u32) {
+        let (own, shards) = (self.shard, self.shards);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let (link, wire) = (connection.link, connection.wire.unwrap_or(Wire::YWebsocket));
+        let Some(channel) = connection.channel_mut(channel_id) else { return };
+        let Some(grant) = channel.grant.clone() else { return };
+        let ChannelState::AwaitingClaim { document, authenticate, .. } = &channel.state else { return };
+        let (shard, hash) = (document.shard(shards), document.stable_hash());
+        let key = (&*channel.key != document.name.as_str() && !channel.key.is_empty()).then(|| channel.key.clone());
+        let open = OpenSession {
+            app: grant.app,
+            name: document.name.clone(),
+            wire,
+            key,
+            authenticate: *authenticate,
+            users_max: grant.limits.users_per_document_max,
+            ops_per_minute: grant.limits.ops_per_minute,
+        };
+        let held = std::mem::take(&mut channel.held);
+        if shard == own {
+            match self.open_session(now, link, channel_id, open) {
+                Ok(session) => self.set_state(id, channel_id, ChannelState::Local { session, document: hash }),
+                Err(refusal) => {
+                    let claim = Claim { app: grant.app, connection: false, document: Some(hash) };
+                    self.effects.push_back(Effect::Release { claim });
+                    return self.channel_ended(now, id, channel_id, refusal);
+                }
+            }
+        } else {
+            self.set_state(id, channel_id, ChannelState::Remote { shard, document: hash });
+            let body = MailBody::Open { channel: channel_id, session: open };
+            self.effects.push_back(Effect::Mail { to: shard, mail: Mail { connection: id, body } });
+        }
+        for body in held {
+            if let Err(refusal) = self.channel_received(now, id, channel_id, &body) {
+                return self.close_connection(now, id, refusal);
+            }
+        }
+    }
+
+    fn set_state(&mut self, id: ConnectionId, channel_id: u32, state: ChannelState) {
+        if let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) {
+            channel.state = state;
+        }
+    }
+}
+
+/// The frames with which a channel begins anew on another shard: its Auth, then what was held.
+fn replay(channel: &mut Channel, token: Option<&str>) -> Vec<Box<[u8]>> {
+    let frame = |body: &[u8]| {
+        let mut frame = Vec::with_capacity(channel.key.len() + body.len() + 2);
+        lib0::write_var_str(&mut frame, &channel.key);
+        frame.extend_from_slice(body);
+        frame.into_boxed_slice()
+    };
+    let auth = token.map(|token| {
+        let mut body = Vec::with_capacity(token.len() + 4);
+        message::write_token(&mut body, token);
+        frame(&body)
+    });
+    auth.into_iter().chain(channel.held.iter().map(|body| frame(body))).collect()
+}
+
+impl From<Exceeded> for Refusal {
+    fn from(exceeded: Exceeded) -> Self {
+        match exceeded {
+            Exceeded::Connections { limit } => Self::ConnectionLimit { limit },
+            Exceeded::Documents { limit, active } => Self::DocumentLimit { limit, active },
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Who is in a document and what they show: cursors, names, selections.
+//!
+//! Invariants, beyond those of y-protocols' `awareness.js`:
+//! - A client id belongs to the session that introduced it. Providers send back awareness that they got from others;
+//!   such an echo is never newer than what is here, so it changes nothing and moves no ownership.
+//! - Only a strictly newer clock is taken, with one exception: a session that owns no id yet may bring back one that
+//!   left. Its clock is then lifted above the one it left with, since other clients ignore what they have seen.
+//! - When a session ends, exactly the ids it owned go, at once.
+//!
+//! Not here: sending. What changed is appended to `changed` as encoded entries.
+
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::slab::Key;
+use crate::protocol::lib0::{self, Lib0Error, Reader};
+
+/// The JSON that says "this client left".
+const LEFT: &str = "null";
+
+/// How long a client that left is remembered, so that an echo cannot bring it back.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+struct State {
+    clock: u32,
+    /// `None` once the client left.
+    json: Option<Box<str>>,
+    owner: Option<Key>,
+    renewed_at: Duration,
+}
+
+/// The awareness of one document.
+#[derive(Debug, Default)]
+pub struct Awareness {
+    states: FxHashMap<u64, State>,
+}
+
+/// Bounds on what one session may put in.
+#[derive(Debug, Clone, Copy)]
+pub struct AwarenessLimits {
+    pub state_bytes_max: usize,
+    pub clients_max: usize,
+}
+
+/// Why an awareness update is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AwarenessError {
+    #[error("awareness is not lib0: {0}")]
+    Encoding(#[from] Lib0Error),
+    #[error("an awareness state is not JSON")]
+    Json,
+    #[error("an awareness state has {bytes} bytes; at most {max} are allowed")]
+    StateTooBig { bytes: usize, max: usize },
+    #[error("one connection shows more than {max} awareness clients")]
+    TooManyClients { max: usize },
+}
+
+/// Encoded entries and how many they are; [`Entries::finish`] puts the count in front.
+#[derive(Debug, Default)]
+pub struct Entries {
+    count: u64,
+    bytes: Vec<u8>,
+}
+
+impl Entries {
+    fn push(&mut self, client: u64, clock: u32, json: &str) {
+        self.count += 1;
+        lib0::write_var_u64(&mut self.bytes, client);
+        lib0::write_var_u64(&mut self.bytes, u64::from(clock));
+        lib0::write_var_str(&mut self.bytes, json);
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The awareness update, as y-protocols encodes it.
+    #[must_use]
+    pub fn finish(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.bytes.len() + 4);
+        lib0::write_var_u64(&mut out, self.count);
+        out.extend_from_slice(&self.bytes);
+        out
+    }
+}
+
+impl Awareness {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
+    /// Takes an awareness update of `session` and returns what is new in it. `owned` lists the ids the session
+    /// introduced; it grows with new ones. Nothing is changed when the update is refused.
+    ///
+    /// # Errors
+    /// [`AwarenessError`] says what is wrong; the connection should end.
+    pub fn apply(
+        &mut self,
+        now: Duration,
+        session: Key,
+        owned: &mut smallvec::SmallVec<[u64; 1]>,
+        update: &[u8],
+        limits: AwarenessLimits,
+    ) -> Result<Entries, AwarenessError> {
+        check(update, limits)?;
+        let mut changed = Entries::default();
+        let mut reader = Reader::new(update);
+        let owned_before = !owned.is_empty();
+        for _ in 0..reader.var_u64()? {
+            let client = reader.var_u64()?;
+            let clock = reader.var_u32()?;
+            let json = reader.var_str()?;
+            let left = json == LEFT;
+            let mut clock = clock;
+            let mut introduces = true;
+            if let Some(known) = self.states.get(&client) {
+                let returns = known.json.is_none() && !left && !owned_before;
+                let leaves = clock == known.clock && left && known.json.is_some() && known.owner == Some(session);
+                if clock <= known.clock && !leaves {
+                    if !returns {
+                        continue;
+                    }
+                    clock = known.clock.saturating_add(1);
+                }
+                introduces = known.owner != Some(session);
+            }
+            if introduces && !left {
+                if owned.len() >= limits.clients_max {
+                    return Err(AwarenessError::TooManyClients { max: limits.clients_max });
+                }
+                if !owned.contains(&client) {
+                    owned.push(client);
+                }
+            }
+            if left {
+                owned.retain(|id| *id != client);
+            }
+            let state = State {
+                clock,
+                json: (!left).then(|| json.into()),
+                owner: (!left).then_some(session),
+                renewed_at: now,
+            };
+            self.states.insert(client, state);
+            changed.push(client, clock, json);
+        }
+        Ok(changed)
+    }
+
+    /// A session is gone: the ids it still owns leave.
+    pub fn leave(&mut self, now: Duration, session: Key, owned: &[u64]) -> Entries {
+        let mut changed = Entries::default();
+        for &client in owned {
+            if let Some(state) = self.states.get_mut(&client) {
+                // Another session may have brought the id in since, with a newer clock: then it is not ours to remove.
+                if state.owner == Some(session) {
+                    state.leave(now);
+                    changed.push(client, state.clock, LEFT);
+                }
+            }
+        }
+        changed
+    }
+
+    /// Removes what nobody renewed for `timeout`, and forgets who left long ago.
+    pub fn expire(&mut self, now: Duration, timeout: Duration) -> Entries {
+        let mut changed = Entries::default();
+        self.states.retain(|&client, state| {
+            let age = now.saturating_sub(state.renewed_at);
+            if state.json.is_some() && age >= timeout {
+                state.leave(now);
+                changed.push(client, state.clock, LEFT);
+                return true;
+            }
+            state.json.is_some() || age < REMEMBERED
+        });
+        changed
+    }
+
+    /// Everybody who is here; with `departed`, also who left (for a session that missed their leaving).
+    #[must_use]
+    pub fn all(&self, departed: bool) -> Entries {
+        let mut entries = Entries::default();
+        for (&client, state) in &self.states {
+            match &state.json {
+                Some(json) => entries.push(client, state.clock, json),
+                None if departed => entries.push(client, state.clock, LEFT),
+                None => {}
+            }
+        }
+        entries
+    }
+}
+
+impl State {
+    fn leave(&mut self, now: Duration) {
+        self.json = None;
+        self.owner = None;
+        self.renewed_at = now;
+    }
+}
+
+/// Everything that can be wrong with an update, found before any of it is taken. JSON is checked because other
+/// clients parse it: one bad state would throw in all of them.
+fn check(update: &[u8], limits: AwarenessLimits) -> Result<(), AwarenessError> {
+    let mut reader = Reader::new(update);
+    let count = reader.var_u64()?;
+    for _ in 0..count {
+        reader.var_u64()?;
+        reader.var_u32()?;
+        let json = reader.var_str()?;
+        if json.len() > limits.state_bytes_max {
+            return Err(AwarenessError::StateTooBig { bytes: json.len(), max: limits.state_bytes_max });
+        }
+        serde_json::from_str::<serde::de::IgnoredAny>(json).map_err(|_| AwarenessError::Json)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::SmallVec;
+
+    use super::super::slab::Slab;
+    use super::*;
+
+    const LIMITS: AwarenessLimits = AwarenessLimits { state_bytes_max: 100, clients_max: 2 };
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn update(entries: &[(u64, u32, &str)]) -> Vec<u8> {
+        let mut encoded = Entries::default();
+        for &(client, clock, json) in entries {
+            encoded.push(client, clock, json);
+        }
+        encoded.finish()
+    }
+
+    struct Room {
+        awareness: Awareness,
+        sessions: Vec<(Key, SmallVec<[u64; 1]>)>,
+    }
+
+    impl Room {
+        fn new(sessions: usize) -> Self {
+            let mut slab = Slab::default();
+            let sessions = (0..sessions).map(|_| (slab.insert(()), SmallVec::new())).collect();
+            Self { awareness: Awareness::default(), sessions }
+        }
+
+        fn say(&mut self, session: usize, entries: &[(u64, u32, &str)]) -> Result<Vec<u8>, AwarenessError> {
+            let (key, owned) = &mut self.sessions[session];
+            self.awareness.apply(NOW, *key, owned, &update(entries), LIMITS).map(|e| e.finish())
+        }
+
+        fn leave(&mut self, session: usize) -> Vec<u8> {
+            let (key, owned) = &self.sessions[session];
+            self.awareness.leave(NOW, *key, owned).finish()
+        }
+    }
+
+    #[test]
+    fn an_echo_of_others_moves_no_ownership() {
+        let mut room = Room::new(2);
+        assert_eq!(room.say(0, &[(1, 5, "{}")]).unwrap(), update(&[(1, 5, "{}")]));
+        room.say(1, &[(2, 1, "{}")]).unwrap();
+        assert_eq!(room.say(1, &[(1, 5, "{}")]).unwrap(), update(&[]));
+        assert_eq!(room.leave(1), update(&[(2, 1, "null")]));
+        assert_eq!(room.leave(0), update(&[(1, 5, "null")]));
+    }
+
+    #[test]
+    fn an_echo_cannot_bring_back_who_left() {
+        let mut room = Room::new(2);
+        room.say(0, &[(1, 5, "{}")]).unwrap();
+        room.say(1, &[(2, 1, "{}")]).unwrap();
+        room.leave(0);
+        assert_eq!(room.say(1, &[(1, 5, "{}")]).unwrap(), update(&[]));
+    }
+
+    #[test]
+    fn who_comes_back_with_the_old_clock_is_seen_at_once() {
+        let mut room = Room::new(2);
+        room.say(0, &[(1, 5, "{}")]).unwrap();
+        room.leave(0);
+        assert_eq!(room.say(1, &[(1, 5, "{}")]).unwrap(), update(&[(1, 6, "{}")]));
+        assert_eq!(room.leave(1), update(&[(1, 6, "null")]));
+    }
+
+    #[test]
+    fn a_newer_clock_from_a_new_socket_takes_the_id_over() {
+        let mut room = Room::new(2);
+        room.say(0, &[(1, 5, "{}")]).unwrap();
+        room.say(1, &[(1, 6, "{}")]).unwrap();
+        assert_eq!(room.leave(0), update(&[]), "the half-open old socket must not remove it");
+        assert_eq!(room.leave(1), update(&[(1, 6, "null")]));
+    }
+
+    #[test]
+    fn a_client_may_leave_with_its_present_clock() {
+        let mut room = Room::new(1);
+        room.say(0, &[(1, 5, "{}")]).unwrap();
+        assert_eq!(room.say(0, &[(1, 5, "null")]).unwrap(), update(&[(1, 5, "null")]));
+        assert_eq!(room.leave(0), update(&[]));
+    }
+
+    #[test]
+    fn states_that_nobody_renews_go() {
+        let mut room = Room::new(1);
+        room.say(0, &[(1, 5, "{}")]).unwrap();
+        let timeout = Duration::from_secs(30);
+        assert!(room.awareness.expire(NOW + Duration::from_secs(29), timeout).is_empty());
+        let gone = room.awareness.expire(NOW + Duration::from_secs(30), timeout);
+        assert_eq!(gone.finish(), update(&[(1, 5, "null")]));
+        room.awareness.expire(NOW + Duration::from_secs(91), timeout);
+        assert!(room.awareness.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_changes_nothing() {
+        let mut room = Room::new(1);
+        assert_eq!(room.say(0, &[(1, 1, "{}"), (2, 1, "{oops")]), Err(AwarenessError::Json));
+        assert_eq!(room.say(0, &[(1, 1, &"1".repeat(101))]).unwrap_err().to_string(),
+            "an awareness state has 101 bytes; at most 100 are allowed");
+        assert!(room.awareness.is_empty());
+        let deep = "[".repeat(90);
+        assert_eq!(room.say(0, &[(1, 1, &deep)]), Err(AwarenessError::Json));
+        assert!(matches!(
+            room.say(0, &[(1, 1, "{}"), (2, 1, "{}"), (3, 1, "{}")]),
+            Err(AwarenessError::TooManyClients { max: 2 })
+        ));
+    }
+}

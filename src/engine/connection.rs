@@ -1,0 +1,624 @@
+//! A socket of this shard: its wire, its channels (one per document), and the times it must keep.
+//!
+//! Letting a channel in (tokens, claims) is in [`super::admission`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use uuid::Uuid;
+
+use super::Engine;
+use super::admission::TokenCheck;
+use super::event::{ConnectionId, Effect, Incoming, Mail, MailBody, Opening, ShardIndex};
+use super::link::{Link, Target};
+use super::slab::Key;
+use super::timers::Timer;
+use crate::auth::Grant;
+use crate::limits::Claim;
+use crate::protocol::close::Refusal;
+use crate::protocol::document::{AppId, DocumentId, DocumentName};
+use crate::protocol::message::{self, Framing, HocuspocusFrame, Message, Wire};
+use crate::protocol::websocket;
+use crate::time::Now;
+
+/// A socket that finished its upgrade.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) link: Key,
+    pub(super) wire: Option<Wire>,
+    pub(super) origin: Option<Box<str>>,
+    /// What the upgrade's token allows.
+    pub(super) grant: Option<Arc<Grant>>,
+    pub(super) channels: SmallVec<[Channel; 1]>,
+    /// Apps in which this socket holds one of `maxConnections`; `None` while the answer is out.
+    pub(super) apps: SmallVec<[AppClaim; 1]>,
+    next_channel: u32,
+    opened_at: Duration,
+    pub(super) received_at: Duration,
+    pub(super) sent_at: Duration,
+    pinged_at: Duration,
+    denied_at: Option<Duration>,
+    drain_at: Option<Duration>,
+}
+
+/// This socket's place in one app's `maxConnections`.
+#[derive(Debug, Clone, Copy)]
+pub struct AppClaim {
+    pub app: AppId,
+    pub granted: bool,
+}
+
+/// One document of a connection.
+#[derive(Debug)]
+pub struct Channel {
+    pub(super) id: u32,
+    /// The Hocuspocus routing key; empty for y-websocket.
+    pub(super) key: Box<str>,
+    pub(super) grant: Option<Arc<Grant>>,
+    pub(super) state: ChannelState,
+    /// Messages that came before the channel was open.
+    pub(super) held: Vec<Box<[u8]>>,
+    renewal_asked: bool,
+}
+
+#[derive(Debug)]
+pub enum ChannelState {
+    /// The token's key is being fetched.
+    AwaitingKeys,
+    /// The claim is with the ledger (`asked`), or waits for another channel's connection claim.
+    AwaitingClaim { document: DocumentId, authenticate: bool, asked: bool },
+    /// Open, in a room of this shard.
+    Local { session: Key, document: u64 },
+    /// Open, in a room of another shard.
+    Remote { shard: ShardIndex, document: u64 },
+    /// Refused; the client may try again with another token.
+    Denied,
+}
+
+impl Channel {
+    pub(super) fn new(id: u32, key: &str, grant: Option<Arc<Grant>>, state: ChannelState) -> Self {
+        Self { id, key: key.into(), grant, state, held: Vec::new(), renewal_asked: false }
+    }
+
+    const fn is_open(&self) -> bool {
+        matches!(self.state, ChannelState::Local { .. } | ChannelState::Remote { .. })
+    }
+
+    /// What this channel holds of its app's `maxDocuments`.
+    fn document_claim(&self) -> Option<Claim> {
+        let (ChannelState::Local { document, .. } | ChannelState::Remote { document, .. }) = self.state else {
+            return None;
+        };
+        let app = self.grant.as_ref()?.app;
+        Some(Claim { app, connection: false, document: Some(document) })
+    }
+}
+
+impl Connection {
+    pub(super) fn channel(&self, id: u32) -> Option<&Channel> {
+        self.channels.iter().find(|channel| channel.id == id)
+    }
+
+    pub(super) fn channel_mut(&mut self, id: u32) -> Option<&mut Channel> {
+        self.channels.iter_mut().find(|channel| channel.id == id)
+    }
+
+    pub(super) const fn next_channel_id(&mut self) -> u32 {
+        self.next_channel += 1;
+        self.next_channel
+    }
+
+    /// Somebody with a valid token is behind this socket.
+    fn is_authenticated(&self) -> bool {
+        self.grant.is_some() || self.channels.iter().any(|channel| channel.grant.is_some())
+    }
+}
+
+impl Engine {
+    /// The largest message this connection may send now.
+    #[must_use]
+    pub fn message_bytes_max(&self, connection: ConnectionId) -> usize {
+        match self.connections.get(connection) {
+            Some(connection) if connection.is_authenticated() => self.settings.message_bytes_max,
+            _ => self.settings.unauthenticated_bytes_max,
+        }
+    }
+
+    pub(super) fn connection_opened(&mut self, now: Now, id: ConnectionId, opening: Opening) {
+        self.counters.connections += 1;
+        let link = self.links.insert(Link::new(Target::Socket(id)));
+        let at = now.monotonic;
+        let connection = Connection {
+            link,
+            wire: opening.document.is_some().then_some(Wire::YWebsocket),
+            origin: opening.origin,
+            grant: opening.grant,
+            channels: SmallVec::new(),
+            apps: SmallVec::new(),
+            next_channel: 0,
+            opened_at: at,
+            received_at: at,
+            sent_at: at,
+            pinged_at: at,
+            denied_at: None,
+            drain_at: None,
+        };
+        self.connections.insert(id, connection);
+        self.check_connection(now, id);
+        if self.draining {
+            let refusal = self.draining_refusal();
+            return self.close_connection(now, id, refusal);
+        }
+        if let Some(name) = opening.document {
+            return self.open_path_document(now, id, name);
+        }
+        for message in opening.replay {
+            self.connection_received(now, id, Incoming::Binary(&message));
+        }
+    }
+
+    /// y-websocket: the URL names the document and the upgrade's token lets it in.
+    fn open_path_document(&mut self, now: Now, id: ConnectionId, name: DocumentName) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(grant) = connection.grant.clone() else {
+            return self.close_connection(now, id, Refusal::MissingToken);
+        };
+        let document = DocumentId { app: grant.app, name };
+        let channel = connection.next_channel_id();
+        let state = ChannelState::AwaitingClaim { document, authenticate: false, asked: false };
+        connection.channels.push(Channel::new(channel, "", Some(grant), state));
+        self.claim_channel(id, channel);
+    }
+
+    pub(super) fn connection_received(&mut self, now: Now, id: ConnectionId, message: Incoming<'_>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.received_at = now.monotonic;
+        let link = connection.link;
+        match message {
+            Incoming::Binary(bytes) => {
+                if let Err(refusal) = self.binary_received(now, id, bytes) {
+                    self.close_connection(now, id, refusal);
+                }
+            }
+            Incoming::Text => {
+                let refusal = Refusal::Unsupported("Text messages have no meaning here; send binary ones".into());
+                self.close_connection(now, id, refusal);
+            }
+            Incoming::Ping(payload) => {
+                if let Some(frames) = self.frames(link) {
+                    websocket::write_pong(frames, payload);
+                }
+            }
+            Incoming::Pong => {}
+        }
+    }
+
+    fn binary_received(&mut self, now: Now, id: ConnectionId, bytes: &[u8]) -> Result<(), Refusal> {
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        let wire = *connection.wire.get_or_insert_with(|| Wire::of_first_frame(bytes));
+        match wire {
+            Wire::YWebsocket => {
+                let Some(channel) = connection.channels.first().map(|channel| channel.id) else {
+                    return Err(Refusal::InvalidName("The URL names no document: use /<document>".into()));
+                };
+                self.channel_received(now, id, channel, bytes)
+            }
+            Wire::Hocuspocus => {
+                let frame = HocuspocusFrame::parse(bytes)
+                    .map_err(|error| Refusal::Protocol(format!("Malformed message: {error}").into()))?;
+                match frame {
+                    HocuspocusFrame::Pong => Ok(()),
+                    HocuspocusFrame::Ping => {
+                        let link = connection.link;
+                        if let Some(frames) = self.frames(link) {
+                            message::write_pong(frames);
+                        }
+                        Ok(())
+                    }
+                    HocuspocusFrame::Document { key, body } => self.hocuspocus_received(now, id, key, body),
+                }
+            }
+        }
+    }
+
+    fn hocuspocus_received(&mut self, now: Now, id: ConnectionId, key: &str, body: &[u8]) -> Result<(), Refusal> {
+        let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        let found = connection.channels.iter().find(|channel| &*channel.key == key);
+        match found {
+            Some(channel) if !matches!(channel.state, ChannelState::Denied) => {
+                let channel = channel.id;
+                self.channel_received(now, id, channel, body)
+            }
+            _ => self.hocuspocus_opens(now, id, key, body),
+        }
+    }
+
+    /// One message of one channel, whatever state the channel is in.
+    pub(super) fn channel_received(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        channel_id: u32,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        let held_max = self.message_bytes_max(id);
+        let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else {
+            return Ok(());
+        };
+        let (session, shard) = match channel.state {
+            ChannelState::Local { session, .. } => (Some(session), self.shard),
+            ChannelState::Remote { shard, .. } => (None, shard),
+            ChannelState::AwaitingKeys | ChannelState::AwaitingClaim { .. } => {
+                let held: usize = channel.held.iter().map(|body| body.len()).sum();
+                if held + body.len() > held_max {
+                    return Err(Refusal::TooBig("Too much was sent before the document was open".into()));
+                }
+                channel.held.push(body.into());
+                return Ok(());
+            }
+            ChannelState::Denied => return Ok(()),
+        };
+        let message = Message::parse(body)
+            .map_err(|error| Refusal::Protocol(format!("Malformed message: {error}").into()))?;
+        match message {
+            Message::Token { token, .. } => self.renew_token(now, id, channel_id, token),
+            Message::Leave => {
+                self.leave_channel(now, id, channel_id);
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.channels.retain(|channel| channel.id != channel_id);
+                }
+            }
+            Message::BroadcastStateless => {
+                return Err(Refusal::Protocol("Only servers send broadcast-stateless messages".into()));
+            }
+            Message::Stateless | Message::Unknown(_) => {}
+            message => match session {
+                Some(session) => self.session_received(now, session, message, body),
+                None => {
+                    let body = MailBody::Message { channel: channel_id, body: body.into() };
+                    let mail = Mail { connection: id, body };
+                    self.effects.push_back(Effect::Mail { to: shard, mail });
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// A document's shard ended a session: by the code, that ends the socket or one document of it.
+    pub(super) fn channel_ended(&mut self, now: Now, id: ConnectionId, channel: u32, refusal: Refusal) {
+        if refusal.code() < 4000 {
+            self.close_connection(now, id, refusal);
+        } else {
+            self.deny_channel(now, id, channel, refusal);
+        }
+    }
+
+    /// Refuses one document: in band on a Hocuspocus socket, which stays open; by closing a y-websocket one.
+    pub(super) fn deny_channel(&mut self, now: Now, id: ConnectionId, channel_id: u32, refusal: Refusal) {
+        self.leave_channel(now, id, channel_id);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.wire != Some(Wire::Hocuspocus) {
+            return self.close_connection(now, id, refusal);
+        }
+        connection.denied_at = Some(now.monotonic);
+        let link = connection.link;
+        let Some(channel) = connection.channel_mut(channel_id) else { return };
+        channel.state = ChannelState::Denied;
+        channel.grant = None;
+        channel.held = Vec::new();
+        let key = channel.key.clone();
+        let reason = format!("{} {}", refusal.code(), refusal.reason());
+        if let Some(frames) = self.frames(link) {
+            Framing::Hocuspocus { key: &key }.permission_denied(frames, &reason);
+        }
+        self.effects.push_back(Effect::Denied { connection: id, refusal });
+    }
+
+    /// Takes an open channel out of its room and gives its place in `maxDocuments` back.
+    fn leave_channel(&mut self, now: Now, id: ConnectionId, channel_id: u32) {
+        let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else { return };
+        let claim = channel.document_claim();
+        match std::mem::replace(&mut channel.state, ChannelState::Denied) {
+            ChannelState::Local { session, .. } => self.session_left(now, session),
+            ChannelState::Remote { shard, .. } => {
+                let mail = Mail { connection: id, body: MailBody::Leave { channel: channel_id } };
+                self.effects.push_back(Effect::Mail { to: shard, mail });
+            }
+            _ => {}
+        }
+        if let Some(claim) = claim {
+            self.effects.push_back(Effect::Release { claim });
+        }
+    }
+
+    /// Ends a socket with a close frame.
+    pub(super) fn close_connection(&mut self, now: Now, id: ConnectionId, refusal: Refusal) {
+        if self.connections.get(id).is_some() {
+            self.forget_connection(now, id);
+            self.effects.push_back(Effect::Close { connection: id, refusal });
+        }
+    }
+
+    /// A socket is gone or about to be: its sessions leave and all its claims are released.
+    pub(super) fn forget_connection(&mut self, now: Now, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let channels: SmallVec<[u32; 4]> = connection.channels.iter().map(|channel| channel.id).collect();
+        for channel in channels {
+            self.leave_channel(now, id, channel);
+        }
+        let Some(connection) = self.connections.remove(id) else { return };
+        for app in connection.apps.iter().filter(|claim| claim.granted) {
+            let claim = Claim { app: app.app, connection: true, document: None };
+            self.effects.push_back(Effect::Release { claim });
+        }
+        self.links.remove(connection.link);
+    }
+
+    /// Looks at everything a connection must keep, and sets the timer for the next look.
+    pub(super) fn check_connection(&mut self, now: Now, id: ConnectionId) {
+        let at = now.monotonic;
+        if let Some(refusal) = self.overdue(at, id) {
+            return self.close_connection(now, id, refusal);
+        }
+        let Some(connection) = self.connections.get(id) else { return };
+        let settings = &self.settings;
+        let link = connection.link;
+        let ping_due = at >= connection.received_at.max(connection.pinged_at) + settings.ping_interval;
+        let keep_alive_due = at >= connection.sent_at + settings.keep_alive_interval;
+        let keep_alive = match connection.wire {
+            Some(Wire::YWebsocket) => Some("".into()),
+            Some(Wire::Hocuspocus) => {
+                connection.channels.iter().find(|c| c.is_open()).map(|channel| channel.key.clone())
+            }
+            None => None,
+        };
+        if ping_due {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.pinged_at = at;
+            }
+            if let Some(frames) = self.frames(link) {
+                websocket::write_ping(frames, &[]);
+            }
+        }
+        if keep_alive_due {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.sent_at = at;
+            }
+            if let (Some(key), Some(frames)) = (keep_alive, self.frames(link)) {
+                framing(&key).keep_alive(frames);
+            }
+        }
+        self.check_tokens(now, id);
+        if let Some(connection) = self.connections.get(id) {
+            let next = self.next_check(now, connection);
+            self.timers.set(next, Timer::Connection(id));
+        }
+    }
+
+    /// Why this connection must end now, if it must.
+    fn overdue(&mut self, at: Duration, id: ConnectionId) -> Option<Refusal> {
+        let connection = self.connections.get(id)?;
+        let settings = &self.settings;
+        if connection.drain_at.is_some_and(|due| at >= due) {
+            return Some(self.draining_refusal());
+        }
+        if connection.channels.is_empty() && at >= connection.opened_at + settings.authentication_timeout {
+            return Some(Refusal::MissingToken);
+        }
+        let only_denied = connection.channels.iter().all(|c| matches!(c.state, ChannelState::Denied));
+        if only_denied && connection.denied_at.is_some_and(|denied| at >= denied + settings.idle_timeout) {
+            return Some(Refusal::Normal("No document is open".into()));
+        }
+        if at >= connection.received_at + settings.idle_timeout {
+            return Some(Refusal::Normal("Idle timeout".into()));
+        }
+        let stalled_at = self.links.get(connection.link).and_then(|link| link.stalled_at);
+        if stalled_at.is_some_and(|since| at >= since + settings.stall_timeout) {
+            return Some(self.overloaded_refusal());
+        }
+        None
+    }
+
+    /// When the next deadline of this connection may be. Looking too early is harmless.
+    fn next_check(&self, now: Now, connection: &Connection) -> Duration {
+        let settings = &self.settings;
+        let mut next = (connection.received_at.max(connection.pinged_at) + settings.ping_interval)
+            .min(connection.sent_at + settings.keep_alive_interval)
+            .min(connection.received_at + settings.idle_timeout);
+        if connection.channels.is_empty() {
+            next = next.min(connection.opened_at + settings.authentication_timeout);
+        }
+        if let Some(drain_at) = connection.drain_at {
+            next = next.min(drain_at);
+        }
+        if let Some(since) = self.links.get(connection.link).and_then(|link| link.stalled_at) {
+            next = next.min(since + settings.stall_timeout);
+        }
+        for grant in connection.channels.iter().filter_map(|channel| channel.grant.as_ref()) {
+            let left_s = self.expires_unix_s(grant).saturating_sub(now.unix_s);
+            let renew_s = left_s.saturating_sub(settings.renew_before.as_secs());
+            let in_s = if renew_s > 0 { renew_s } else { left_s };
+            next = next.min(now.monotonic + Duration::from_secs(in_s));
+        }
+        next.max(now.monotonic + Duration::from_millis(50))
+    }
+
+    pub(super) fn connection_stalled(&mut self, now: Now, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let link = connection.link;
+        self.mail_remote_channels(id, || MailBody::Stalled);
+        self.link_stalled(now, link);
+        self.timers.set(now.monotonic + self.settings.stall_timeout, Timer::Connection(id));
+    }
+
+    pub(super) fn connection_resumed(&mut self, now: Now, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        // It was the server that did not read while the client did not: its silence doesn't count.
+        connection.received_at = now.monotonic;
+        let link = connection.link;
+        self.mail_remote_channels(id, || MailBody::Resumed);
+        self.link_resumed(now, link);
+    }
+
+    /// Tells every shard on which this socket has a document.
+    fn mail_remote_channels(&mut self, id: ConnectionId, body: impl Fn() -> MailBody) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let mut shards: SmallVec<[ShardIndex; 4]> = SmallVec::new();
+        for channel in &connection.channels {
+            if let ChannelState::Remote { shard, .. } = channel.state
+                && !shards.contains(&shard)
+            {
+                shards.push(shard);
+            }
+        }
+        for to in shards {
+            self.effects.push_back(Effect::Mail { to, mail: Mail { connection: id, body: body() } });
+        }
+    }
+
+    /// Asks for new tokens in time, and ends what has none.
+    fn check_tokens(&mut self, now: Now, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let (link, wire) = (connection.link, connection.wire);
+        let mut expired: SmallVec<[u32; 4]> = SmallVec::new();
+        let mut ask: SmallVec<[Box<str>; 1]> = SmallVec::new();
+        let (renew_before, close) = (self.settings.renew_before, self.settings.close_on_token_expiry);
+        let leeway_s = self.settings.leeway.as_secs();
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        for channel in connection.channels.iter_mut().filter(|channel| channel.is_open()) {
+            let Some(grant) = &channel.grant else { continue };
+            let expires = grant.expires_unix_s.saturating_add(leeway_s);
+            if close && now.unix_s >= expires {
+                expired.push(channel.id);
+            } else if wire == Some(Wire::Hocuspocus)
+                && !channel.renewal_asked
+                && now.unix_s + renew_before.as_secs() >= expires
+            {
+                channel.renewal_asked = true;
+                ask.push(channel.key.clone());
+            }
+        }
+        for key in ask {
+            if let Some(frames) = self.frames(link) {
+                Framing::Hocuspocus { key: &key }.request_token(frames);
+            }
+        }
+        for channel in expired {
+            self.deny_channel(now, id, channel, Refusal::InvalidToken("Token expired".into()));
+        }
+    }
+
+    /// A client handed in another token for a document it has open.
+    fn renew_token(&mut self, now: Now, id: ConnectionId, channel_id: u32, token: &str) {
+        match self.check_token(now, id, token) {
+            TokenCheck::Valid(grant) => self.token_renewed(now, id, channel_id, grant),
+            TokenCheck::Refused(refusal) => self.deny_channel(now, id, channel_id, refusal),
+            TokenCheck::UnknownKey { tenant, key_id } => self.ask_for_keys(id, channel_id, token, tenant, key_id),
+        }
+    }
+
+    /// The other token is good; a newer one takes the place of the one at hand.
+    pub(super) fn token_renewed(&mut self, now: Now, id: ConnectionId, channel_id: u32, renewed: Arc<Grant>) {
+        let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else { return };
+        let Some(grant) = &channel.grant else { return };
+        if grant.app != renewed.app {
+            let refusal = Refusal::Forbidden("The new token is for another app".into());
+            return self.deny_channel(now, id, channel_id, refusal);
+        }
+        if renewed.expires_unix_s <= grant.expires_unix_s {
+            return;
+        }
+        let ops_per_minute = renewed.limits.ops_per_minute;
+        channel.grant = Some(renewed);
+        channel.renewal_asked = false;
+        match channel.state {
+            ChannelState::Local { session, .. } => self.session_ops_per_minute(session, ops_per_minute),
+            ChannelState::Remote { shard, .. } => {
+                let body = MailBody::OpsPerMinute { channel: channel_id, ops_per_minute };
+                self.effects.push_back(Effect::Mail { to: shard, mail: Mail { connection: id, body } });
+            }
+            _ => {}
+        }
+    }
+
+    /// Until when a token counts: its `exp` and the clock leeway.
+    fn expires_unix_s(&self, grant: &Grant) -> u64 {
+        grant.expires_unix_s.saturating_add(self.settings.leeway.as_secs())
+    }
+
+    pub(super) fn key_revoked(&mut self, now: Now, tenant: Uuid, key_id: &str) {
+        let mut ended: Vec<(ConnectionId, u32)> = Vec::new();
+        let signed = |grant: &Arc<Grant>| grant.app.tenant == tenant && &*grant.key_id == key_id;
+        let ids: Vec<ConnectionId> = self.connections.keys().collect();
+        for id in ids {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if connection.grant.as_ref().is_some_and(signed) {
+                connection.grant = None;
+            }
+            for channel in &connection.channels {
+                if channel.grant.as_ref().is_some_and(signed) {
+                    ended.push((id, channel.id));
+                }
+            }
+        }
+        for (id, channel) in ended {
+            self.deny_channel(now, id, channel, Refusal::InvalidToken("Key revoked".into()));
+        }
+    }
+
+    /// Nobody comes in any more, and everybody is asked to leave at a time of their own within `over`.
+    pub(super) fn drain(&mut self, now: Now, over: Duration) {
+        self.draining = true;
+        let over_ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX).max(1);
+        let ids: Vec<ConnectionId> = self.connections.keys().collect();
+        for id in ids {
+            let at = now.monotonic + Duration::from_millis(self.jitter(over_ms));
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.drain_at = Some(at);
+                self.timers.set(at, Timer::Connection(id));
+            }
+        }
+    }
+
+    pub(super) fn draining_refusal(&mut self) -> Refusal {
+        Refusal::Draining { retry_after_s: 1 + self.jitter(5) as u32 }
+    }
+
+    pub(super) fn overloaded_refusal(&mut self) -> Refusal {
+        Refusal::Overloaded { retry_after_s: 5 + self.jitter(10) as u32 }
+    }
+
+    pub(super) fn mail_received(&mut self, now: Now, from: ShardIndex, mail: Mail) {
+        match mail.body {
+            MailBody::Deliver { frames } => {
+                let Some(connection) = self.connections.get(mail.connection) else { return };
+                let link = connection.link;
+                if let Some(queued) = self.frames(link) {
+                    queued.extend_from_slice(&frames);
+                }
+            }
+            MailBody::Ended { channel, refusal } => {
+                if let Some(open) = self.connections.get_mut(mail.connection).and_then(|c| c.channel_mut(channel))
+                    && let ChannelState::Remote { document, .. } = open.state
+                {
+                    // The other shard has forgotten it already: no need to say goodbye.
+                    let app = open.grant.as_ref().map(|grant| grant.app);
+                    open.state = ChannelState::Denied;
+                    if let Some(app) = app {
+                        let claim = Claim { app, connection: false, document: Some(document) };
+                        self.effects.push_back(Effect::Release { claim });
+                    }
+                }
+                self.channel_ended(now, mail.connection, channel, refusal);
+            }
+            body => self.remote_request(now, from, mail.connection, body),
+        }
+    }
+}
+
+/// The framing of a channel's key: y-websocket has none.
+fn framing(key: &str) -> Framing<'_> {
+    if key.is_empty() { Framing::YWebsocket } else { Framing::Hocuspocus { key } }
+}
+

@@ -1,0 +1,354 @@
+//! One Yjs document: the only place that knows the CRDT.
+//!
+//! State is kept three ways, and any of the first two makes the third:
+//! - `snapshot`: the encoded state at some moment,
+//! - `tail`: the updates accepted since, as they came,
+//! - `live`: a `yrs::Doc`, made when it is needed and dropped when the document was quiet for a while.
+//!
+//! Invariants:
+//! - `state` is the state vector of snapshot + tail, always. Nothing is in the tail that was not applied first.
+//! - yrs never gets an update that lacks a dependency: those are parked here, within a bound.
+//! - A panic inside yrs never leaves this file. It costs the live document, which is made again from snapshot + tail,
+//!   and the update that caused it, which its sender must not have acknowledged.
+//!
+//! Not here: who is connected ([`super::session`]) and relaying ([`super::turn`]).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use yrs::updates::decoder::Decode;
+use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Update};
+
+use super::prescan::Scan;
+use super::slab::Key;
+use super::state_vector::StateVector;
+use crate::protocol::lib0::{self, Reader};
+
+/// A tail shorter than this is never folded into the snapshot for its length.
+const TAIL_BYTES_MIN: usize = 64 << 10;
+
+/// The encoding of "nothing": no structs, no deletions.
+const EMPTY_UPDATE: [u8; 2] = [0, 0];
+
+/// What an update did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    Changed,
+    /// The document had all of it.
+    Unchanged,
+}
+
+/// Why an update was not applied. The document is as it was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    #[error("the update depends on changes that the document lacks")]
+    Missing,
+    #[error("the document would have more than {max} bytes")]
+    TooBig { max: usize },
+    #[error("the update is malformed")]
+    Malformed,
+    /// The CRDT panicked or left the update half done.
+    #[error("the update cannot be applied")]
+    Poisonous,
+}
+
+/// An update that waits for what it depends on.
+#[derive(Debug)]
+pub struct Parked {
+    pub update: Box<[u8]>,
+    /// Who is owed an acknowledgement once it is applied.
+    pub session: Key,
+}
+
+/// One document's contents.
+#[derive(Debug, Default)]
+pub struct Document {
+    snapshot: Bytes,
+    /// Updates with their length in front.
+    tail: Vec<u8>,
+    live: Option<Box<Doc>>,
+    state: StateVector,
+    parked: Vec<Parked>,
+    parked_bytes: usize,
+    /// Panics of the CRDT that were fenced.
+    panics: u64,
+}
+
+impl Document {
+    /// The document's state vector.
+    #[must_use]
+    pub const fn state(&self) -> &StateVector {
+        &self.state
+    }
+
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// Nothing was ever written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.snapshot.is_empty() && self.tail.is_empty()
+    }
+
+    /// How many panics of the CRDT were fenced since the last call.
+    pub const fn take_panics(&mut self) -> u64 {
+        std::mem::replace(&mut self.panics, 0)
+    }
+
+    /// Applies one update that was scanned (`scan` is its scan).
+    ///
+    /// # Errors
+    /// [`ApplyError`]; the document is then as it was before.
+    pub fn apply(&mut self, update: &[u8], scan: &Scan, bytes_max: usize) -> Result<Applied, ApplyError> {
+        if scan.missing(|client| self.state.get(client)).is_some() {
+            return Err(ApplyError::Missing);
+        }
+        self.check_size(update.len(), bytes_max)?;
+        let decoded = catch_unwind(|| Update::decode_v1(update));
+        let decoded = match decoded {
+            Ok(Ok(decoded)) => decoded,
+            Ok(Err(_)) => return Err(ApplyError::Malformed),
+            Err(_panic) => {
+                self.panics += 1;
+                return Err(ApplyError::Malformed);
+            }
+        };
+        let doc = match self.live.take() {
+            Some(doc) => doc,
+            None => self.restore(),
+        };
+        match catch_unwind(AssertUnwindSafe(|| integrate(&doc, decoded))) {
+            Ok(Ok(applied)) => {
+                self.live = Some(doc);
+                if applied == Applied::Changed {
+                    for range in scan.ranges() {
+                        self.state.raise(range.client, range.end);
+                    }
+                    lib0::write_var_bytes(&mut self.tail, update);
+                    if self.tail.len() > TAIL_BYTES_MIN.max(self.snapshot.len()) {
+                        self.fold();
+                    }
+                }
+                Ok(applied)
+            }
+            Ok(Err(error)) => {
+                discard(doc);
+                Err(error)
+            }
+            Err(_panic) => {
+                self.panics += 1;
+                discard(doc);
+                Err(ApplyError::Poisonous)
+            }
+        }
+    }
+
+    fn check_size(&mut self, added: usize, max: usize) -> Result<(), ApplyError> {
+        let size = |document: &Self| document.snapshot.len() + document.tail.len() + added;
+        if size(self) > max {
+            self.fold();
+            if size(self) > max {
+                return Err(ApplyError::TooBig { max });
+            }
+        }
+        Ok(())
+    }
+
+    /// The whole state as one update.
+    pub fn encode(&mut self) -> Bytes {
+        self.fold();
+        if self.snapshot.is_empty() { Bytes::from_static(&EMPTY_UPDATE) } else { self.snapshot.clone() }
+    }
+
+    /// What a replica at `state` lacks, as one update.
+    pub fn encode_since(&mut self, state: &StateVector) -> Bytes {
+        // A replica that has nothing of what is here gets the state as it lies.
+        if self.is_empty() || self.state.iter().all(|(client, _)| state.get(client) == 0) {
+            return self.encode();
+        }
+        let since: yrs::StateVector =
+            state.iter().map(|(client, clock)| (yrs::block::ClientID::new(client), clock)).collect();
+        let doc = match self.live.take() {
+            Some(doc) => doc,
+            None => self.restore(),
+        };
+        match catch_unwind(AssertUnwindSafe(|| doc.transact().encode_diff_v1(&since))) {
+            Ok(update) => {
+                self.live = Some(doc);
+                update.into()
+            }
+            Err(_panic) => {
+                self.panics += 1;
+                discard(doc);
+                self.encode()
+            }
+        }
+    }
+
+    /// Keeps encoded state only.
+    pub fn shrink(&mut self) {
+        self.fold();
+        if let Some(doc) = self.live.take() {
+            discard(doc);
+        }
+        self.tail.shrink_to_fit();
+    }
+
+    /// Bytes held: encoded state, tail and parked updates; a live CRDT is not counted.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        self.snapshot.len() + self.tail.len() + self.parked_bytes
+    }
+
+    /// Puts an update aside until what it depends on is there. Gives it back if there is no room for it.
+    ///
+    /// # Errors
+    /// The update itself, when `bytes_max` would be passed.
+    pub fn park(&mut self, parked: Parked, bytes_max: usize) -> Result<(), Parked> {
+        if self.parked_bytes + parked.update.len() > bytes_max {
+            return Err(parked);
+        }
+        self.parked_bytes += parked.update.len();
+        self.parked.push(parked);
+        Ok(())
+    }
+
+    /// Takes all parked updates, oldest first, to be tried again or parked again.
+    pub fn take_parked(&mut self) -> Vec<Parked> {
+        self.parked_bytes = 0;
+        std::mem::take(&mut self.parked)
+    }
+
+    #[must_use]
+    pub fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// Folds the tail into the snapshot.
+    fn fold(&mut self) {
+        let mut attempts = 0;
+        while !self.tail.is_empty() {
+            let doc = match self.live.take() {
+                Some(doc) => doc,
+                None => self.restore(),
+            };
+            if let Some(state) = encode(&doc) {
+                self.live = Some(doc);
+                self.snapshot = state;
+                self.tail = Vec::new();
+                return;
+            }
+            // The CRDT took an update that it cannot encode. Nobody else may suffer: find it and leave it out.
+            self.panics += 1;
+            discard(doc);
+            attempts += 1;
+            if attempts > Self::POISON_MAX {
+                self.tail = Vec::new();
+                break;
+            }
+            self.leave_out_poison();
+        }
+    }
+
+    /// How many poisonous updates are cut out of one tail before all of it is given up.
+    const POISON_MAX: u32 = 16;
+
+    /// Removes the first update of the tail with which the state can no longer be encoded.
+    fn leave_out_poison(&mut self) {
+        let updates = updates_of(&self.tail);
+        let encodable = |count: usize| {
+            let tail: Vec<&[u8]> = updates[..count].to_vec();
+            catch_unwind(AssertUnwindSafe(|| rebuild(&self.snapshot, tail)))
+                .ok()
+                .is_some_and(|doc| encode(&doc).is_some())
+        };
+        // Encoding fails with all of them and works with none: halve down to the one that makes the difference.
+        let (mut good, mut bad) = (0, updates.len());
+        while bad - good > 1 {
+            let middle = good + (bad - good) / 2;
+            if encodable(middle) { good = middle } else { bad = middle }
+        }
+        let mut tail = Vec::with_capacity(self.tail.len());
+        for (at, update) in updates.iter().enumerate() {
+            if at + 1 != bad {
+                lib0::write_var_bytes(&mut tail, update);
+            }
+        }
+        self.tail = tail;
+    }
+
+    fn restore(&mut self) -> Box<Doc> {
+        loop {
+            let updates = updates_of(&self.tail);
+            match catch_unwind(AssertUnwindSafe(|| rebuild(&self.snapshot, updates))) {
+                Ok(doc) => return doc,
+                // Each of these updates was applied once without harm; if they don't go together any more, keep what
+                // surely does.
+                Err(_panic) => {
+                    self.panics += 1;
+                    if self.tail.is_empty() {
+                        self.snapshot = Bytes::new();
+                    }
+                    self.tail = Vec::new();
+                }
+            }
+        }
+    }
+}
+
+fn new_doc() -> Doc {
+    let mut options = Options::with_client_id(yrs::block::ClientID::new(0));
+    // The server never edits: it must not tidy up formatting marks on its own either.
+    options.cleanup_formatting = false;
+    options.offset_kind = OffsetKind::Utf16;
+    Doc::with_options(options)
+}
+
+/// Applies one update in its own transaction. An update that stays pending is as bad as a panic: the scan said that
+/// all it needs is there, so its blocks depend on one another in a circle.
+fn integrate(doc: &Doc, update: Update) -> Result<Applied, ApplyError> {
+    let mut transaction = doc.transact_mut();
+    transaction.apply_update(update).map_err(|_| ApplyError::Poisonous)?;
+    let changed = transaction.has_changes();
+    if transaction.has_missing_updates() {
+        return Err(ApplyError::Poisonous);
+    }
+    transaction.commit();
+    Ok(if changed { Applied::Changed } else { Applied::Unchanged })
+}
+
+fn rebuild(snapshot: &[u8], tail: Vec<&[u8]>) -> Box<Doc> {
+    let doc = Box::new(new_doc());
+    {
+        let mut transaction = doc.transact_mut();
+        let snapshot = (!snapshot.is_empty()).then_some(snapshot);
+        for update in snapshot.into_iter().chain(tail) {
+            if let Ok(update) = Update::decode_v1(update) {
+                // What was accepted once is accepted again; if not, the rest still is.
+                let _ = transaction.apply_update(update);
+            }
+        }
+    }
+    doc
+}
+
+fn encode(doc: &Doc) -> Option<Bytes> {
+    let encode = || doc.transact().encode_diff_v1(&yrs::StateVector::default());
+    catch_unwind(AssertUnwindSafe(encode)).ok().map(Bytes::from)
+}
+
+/// Drops a document that may be in any state: even its destructor stays behind the fence.
+fn discard(doc: Box<Doc>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(doc)));
+}
+
+fn updates_of(tail: &[u8]) -> Vec<&[u8]> {
+    let mut reader = Reader::new(tail);
+    let mut updates = Vec::new();
+    while let Ok(update) = reader.var_bytes() {
+        updates.push(update);
+    }
+    updates
+}

@@ -1,0 +1,116 @@
+//! What goes into an engine and what comes out of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::slab::Key;
+use crate::auth::keys::KeySets;
+use crate::auth::{Grant, Limits};
+use crate::limits::{Claim, Exceeded};
+use crate::protocol::close::Refusal;
+use crate::protocol::document::{AppId, DocumentName};
+use crate::protocol::message::Wire;
+
+/// Names a socket of this shard; the shard chooses it.
+pub type ConnectionId = Key;
+
+/// Which shard of this node.
+pub type ShardIndex = u16;
+
+/// Names a question to the control shard; comes back with the answer.
+pub type Ticket = u64;
+
+/// A socket whose upgrade is done, as its shard hands it to the engine.
+#[derive(Debug, Default)]
+pub struct Opening {
+    /// The document its URL names: then it speaks y-websocket. None is decided by the first frame.
+    pub document: Option<DocumentName>,
+    /// What the token of the upgrade allows, if there was one.
+    pub grant: Option<Arc<Grant>>,
+    pub origin: Option<Box<str>>,
+    /// Messages that were read before the connection moved here.
+    pub replay: Vec<Box<[u8]>>,
+}
+
+/// One WebSocket message or control frame.
+#[derive(Debug, Clone, Copy)]
+pub enum Incoming<'a> {
+    Binary(&'a [u8]),
+    Text,
+    Ping(&'a [u8]),
+    Pong,
+}
+
+#[derive(Debug)]
+pub enum Event<'a> {
+    Opened { connection: ConnectionId, opening: Opening },
+    Received { connection: ConnectionId, message: Incoming<'a> },
+    /// The socket is gone, in whatever way.
+    Closed { connection: ConnectionId },
+    /// The socket's queue is over its bound: send its sessions nothing new.
+    Stalled { connection: ConnectionId },
+    /// The queue is empty again.
+    Resumed { connection: ConnectionId },
+    /// From another shard's engine.
+    Mail { from: ShardIndex, mail: Mail },
+    Reserved { ticket: Ticket, outcome: Result<(), Exceeded> },
+    OpsLeased { app: AppId, granted: u32, window_ends: Duration },
+    KeysRefreshed { ticket: Ticket },
+    Keys { sets: Arc<KeySets> },
+    KeyRevoked { tenant: Uuid, key_id: Arc<str> },
+    Drain { over: Duration },
+}
+
+#[derive(Debug)]
+pub enum Effect {
+    Reserve { ticket: Ticket, claim: Claim, limits: Limits },
+    Release { claim: Claim },
+    LeaseOps { app: AppId, ops_per_minute: u32, wanted: u32 },
+    RefreshKeys { ticket: Ticket, tenant: Uuid, key_id: String },
+    Mail { to: ShardIndex, mail: Mail },
+    /// The connection's first document lives on another shard: hand its socket over. The engine has forgotten it.
+    Move { connection: ConnectionId, to: ShardIndex, opening: Opening },
+    /// Send a close frame, then end the socket. The engine has forgotten it.
+    Close { connection: ConnectionId, refusal: Refusal },
+    /// One document of a Hocuspocus socket was refused in band; the socket stays.
+    Denied { connection: ConnectionId, refusal: Refusal },
+}
+
+/// Between two engines: a Hocuspocus socket on one shard, a document on another. `connection` is the socket's key on
+/// its own shard, `channel` one document on it.
+#[derive(Debug)]
+pub struct Mail {
+    pub connection: ConnectionId,
+    pub body: MailBody,
+}
+
+#[derive(Debug)]
+pub enum MailBody {
+    // to the document's shard
+    Open { channel: u32, session: OpenSession },
+    Message { channel: u32, body: Box<[u8]> },
+    Leave { channel: u32 },
+    /// The token of this channel was renewed with another rate.
+    OpsPerMinute { channel: u32, ops_per_minute: u32 },
+    Stalled,
+    Resumed,
+    // to the socket's shard
+    Deliver { frames: Vec<u8> },
+    Ended { channel: u32, refusal: Refusal },
+}
+
+/// What a document's shard must know to let a session in.
+#[derive(Debug, Clone)]
+pub struct OpenSession {
+    pub app: AppId,
+    pub name: DocumentName,
+    pub wire: Wire,
+    /// The routing key, where it isn't the name.
+    pub key: Option<Box<str>>,
+    /// The client said Auth and waits for an answer.
+    pub authenticate: bool,
+    pub users_max: u32,
+    pub ops_per_minute: u32,
+}

@@ -1,0 +1,34 @@
+//! The way to one socket, as the documents of a shard see it: what is queued for it this turn, and which sessions feed
+//! it. The socket is on this shard or, for Hocuspocus sockets, on another.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::event::{ConnectionId, ShardIndex};
+use super::slab::Key;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    Socket(ConnectionId),
+    Shard { shard: ShardIndex, connection: ConnectionId },
+}
+
+#[derive(Debug)]
+pub struct Link {
+    pub target: Target,
+    /// Frames for this socket alone: answers, acknowledgements, greetings.
+    pub frames: Vec<u8>,
+    pub sessions: SmallVec<[Key; 1]>,
+    /// Listed in the engine's list of links that have something to send.
+    pub dirty: bool,
+    /// Since when the socket takes nothing.
+    pub stalled_at: Option<Duration>,
+}
+
+impl Link {
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self { target, frames: Vec::new(), sessions: SmallVec::new(), dirty: false, stalled_at: None }
+    }
+}

@@ -1,0 +1,135 @@
+//! `opsPerMinute` on one shard: ops are leased from the node's ledger in small lots, ahead of need.
+//!
+//! Invariant: no op passes that was not leased, so the sum over all shards never exceeds the limit. An op waits for
+//! an answer only when the lease in hand is spent.
+
+use std::time::Duration;
+
+use super::slab::Key;
+
+/// The lease of one app on this shard.
+#[derive(Debug, Default)]
+pub struct OpsMeter {
+    left: u32,
+    window_ends: Duration,
+    /// A request is on its way.
+    asked: bool,
+    /// The answer to the last request was "none left"; no need to ask again before the window ends.
+    spent: bool,
+    /// Sessions with an update that waits for the answer.
+    pub waiting: Vec<Key>,
+}
+
+/// What to do with an op now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may pass; [`OpsMeter::spend`] if it changes the document.
+    Pass,
+    /// Hold it until [`OpsMeter::leased`].
+    Wait,
+    /// The app's ops of this minute are spent (4006).
+    Exceeded,
+}
+
+/// Lots are a fraction of the limit, so that little of it lies unused on a quiet shard.
+const LOTS: u32 = 32;
+const LOT_MAX: u32 = 4096;
+
+impl OpsMeter {
+    /// How many ops to ask for at a time.
+    #[must_use]
+    pub fn lot(ops_per_minute: u32, shards: u16) -> u32 {
+        (ops_per_minute / (LOTS * u32::from(shards.max(1)))).clamp(1, LOT_MAX)
+    }
+
+    pub fn verdict(&mut self, now: Duration) -> Verdict {
+        if now >= self.window_ends {
+            self.left = 0;
+            self.spent = false;
+        }
+        match (self.left, self.spent) {
+            (0, true) => Verdict::Exceeded,
+            (0, false) => Verdict::Wait,
+            _ => Verdict::Pass,
+        }
+    }
+
+    /// An op changed a document.
+    pub fn spend(&mut self) {
+        debug_assert!(self.left > 0, "an op passed without a lease");
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// Whether to ask the ledger now; marks it as asked.
+    pub fn ask(&mut self, lot: u32) -> bool {
+        let ask = !self.asked && !self.spent && self.left <= lot / 2;
+        self.asked |= ask;
+        ask
+    }
+
+    /// The ledger's answer. Returns the sessions that waited for it.
+    pub fn leased(&mut self, granted: u32, window_ends: Duration) -> Vec<Key> {
+        self.asked = false;
+        if window_ends > self.window_ends {
+            self.left = 0;
+        }
+        self.window_ends = window_ends;
+        self.left += granted;
+        self.spent = granted == 0;
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Nothing in hand, nothing asked: the meter can be forgotten.
+    #[must_use]
+    pub fn is_idle(&self, now: Duration) -> bool {
+        now >= self.window_ends && !self.asked && self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn ops_pass_while_the_lease_lasts_and_end_when_the_ledger_has_none() {
+        let mut meter = OpsMeter::default();
+        assert_eq!(meter.verdict(Duration::ZERO), Verdict::Wait);
+        assert!(meter.ask(2));
+        assert!(!meter.ask(2), "one request at a time");
+        meter.leased(2, MINUTE);
+        for _ in 0..2 {
+            assert_eq!(meter.verdict(Duration::ZERO), Verdict::Pass);
+            meter.spend();
+        }
+        assert_eq!(meter.verdict(Duration::ZERO), Verdict::Wait);
+        assert!(meter.ask(2));
+        meter.leased(0, MINUTE);
+        assert_eq!(meter.verdict(Duration::ZERO), Verdict::Exceeded);
+        assert!(!meter.ask(2));
+        assert_eq!(meter.verdict(MINUTE), Verdict::Wait, "a new window, a new chance");
+    }
+
+    #[test]
+    fn a_lease_of_an_old_window_is_void_in_the_next() {
+        let mut meter = OpsMeter::default();
+        meter.ask(10);
+        meter.leased(10, MINUTE);
+        assert_eq!(meter.verdict(MINUTE), Verdict::Wait);
+        meter.ask(10);
+        meter.leased(3, MINUTE * 2);
+        for _ in 0..3 {
+            assert_eq!(meter.verdict(MINUTE), Verdict::Pass);
+            meter.spend();
+        }
+        assert_eq!(meter.verdict(MINUTE), Verdict::Wait);
+    }
+
+    #[test]
+    fn lots_shrink_with_the_limit_and_the_shards() {
+        assert_eq!(OpsMeter::lot(10, 1), 1);
+        assert_eq!(OpsMeter::lot(6400, 2), 100);
+        assert_eq!(OpsMeter::lot(u32::MAX, 1), LOT_MAX);
+    }
+}

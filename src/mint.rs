@@ -313,6 +313,9 @@ fn generate_key(directory: &Path, tenant: Uuid, key_id: Option<&str>) -> Result<
     let jwks = extended_jwks(&jwks_path, key.public_jwk(&key_id))?;
     let pem = key.to_pkcs8_pem().map_err(MintError::Generate)?;
 
+    // A node may be reading the directory: it must never see half a key set, nor one whose private key was not kept.
+    let partial = directory.join(format!(".{tenant}.json.partial"));
+    fs::write(&partial, jwks).map_err(write_error(&partial))?;
     // `create_new`: a private key is never written into a file, or through a link, that somebody else made.
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&pem_path);
     let written = file.and_then(|mut file| file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()));
@@ -320,11 +323,7 @@ fn generate_key(directory: &Path, tenant: Uuid, key_id: Option<&str>) -> Result<
         io::ErrorKind::AlreadyExists => MintError::KeyExists { path: pem_path.clone() },
         _ => MintError::Write { path: pem_path.clone(), source },
     })?;
-    // A node may be reading the directory: it must never see half a key set.
-    let partial = directory.join(format!(".{tenant}.json.partial"));
-    fs::write(&partial, jwks)
-        .and_then(|()| fs::rename(&partial, &jwks_path))
-        .map_err(write_error(&jwks_path))?;
+    fs::rename(&partial, &jwks_path).map_err(write_error(&jwks_path))?;
     Ok(format!(
         "private key: {} (keep it secret)\nkey set:     {} (for the node's key directory)\nkey id:      {key_id}\n\
          a token:     wiresocket token --key {}",

@@ -113,7 +113,7 @@ fn every_permitted_form_is_accepted() {
     both["scp"] = json!("WireSocket.API");
     let forms = [
         with("aud", json!(["WireSocket.API"])),
-        with("scope", json!(["WireSocket.API"])),
+        with("scope", json!(["WireSocket.API", "openid"])),
         scp,
         both,
         without("iat"),
@@ -456,6 +456,8 @@ fn a_token_over_the_bound_is_not_even_split() {
     let token = signed(&with("unknown", json!("x".repeat(8192))));
     assert_eq!(verify(&token), Err(TokenError::TooLong));
     assert_eq!(verify(&".".repeat(1_000_000)), Err(TokenError::TooLong));
+    let header = format!(r#"{{"alg":"RS256","kid":"k1","x":"{}"}}"#, "x".repeat(2048));
+    assert_eq!(headed(&header), Err(TokenError::TooLong));
 }
 
 #[test]

@@ -21,6 +21,10 @@ use super::token_error::TokenError;
 /// Header parameters that would let the token choose its own key or its own rules (RFC 8725 sections 3.9 and 3.10, RFC 7797).
 const FORBIDDEN_PARAMETERS: [&str; 6] = ["crit", "b64", "jku", "x5u", "x5c", "jwk"];
 
+/// The longest header, in bytes of base64url: a key id and a few parameters. Its members are sorted before anything is
+/// known of the sender, so it is kept small.
+const HEADER_BYTES_MAX: usize = 2048;
+
 /// What the node's configuration says of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -104,6 +108,9 @@ impl Verifier {
         else {
             return Err(TokenError::Parts);
         };
+        if header.len() > HEADER_BYTES_MAX {
+            return Err(TokenError::TooLong);
+        }
         let signed = &token[..header.len() + 1 + payload.len()];
         decode(header, &mut self.header)?;
         decode(payload, &mut self.payload)?;

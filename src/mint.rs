@@ -37,6 +37,7 @@ const API: &str = "WireSocket.API";
 const TTL_S_MAX: u64 = 10 * 365 * 86_400;
 
 /// Make an access token, or the key pair to make them with
+#[allow(rustdoc::bare_urls)] // these comments are the text of --help
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Args {
     /// Private RSA key that signs the token: PEM, PKCS#8 or PKCS#1

@@ -12,6 +12,7 @@
 //! | [`control`] | no | what is global to a node: HTTP, keys, ledger, metrics |
 //! | [`config`] | no | TOML to validated types |
 //! | [`node`], [`dev`] | no | start-up, reload and shutdown of the whole |
+//! | [`mint`] | no | `wiresocket token`: tokens and key pairs for operators |
 //!
 //! A pure module imports no runtime, socket, file, clock, lock, atomic or randomness: time and keys are arguments.
 //! `clippy.toml` lists what is forbidden there; the modules marked "no" opt out, each at its own top.
@@ -23,6 +24,7 @@ pub mod dev;
 pub mod engine;
 pub mod limits;
 pub mod logging;
+pub mod mint;
 pub mod node;
 pub mod protocol;
 pub mod shard;

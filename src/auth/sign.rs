@@ -102,9 +102,7 @@ impl SigningKey {
     #[must_use]
     pub fn thumbprint(&self) -> String {
         let (n, e) = self.public_parts();
-        // Members in lexicographic order, no spaces: section 3.2 of the RFC. Base64url needs no escapes.
-        let canonical = format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#);
-        URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes()))
+        thumbprint(&n, &e)
     }
 
     /// `n` and `e`, base64url.
@@ -180,5 +178,64 @@ impl fmt::Debug for SigningKey {
     /// Only what is public.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SigningKey").field("thumbprint", &self.thumbprint()).finish_non_exhaustive()
+    }
+}
+
+/// RFC 7638 of a public RSA key, `n` and `e` in base64url.
+fn thumbprint(n: &str, e: &str) -> String {
+    // Members in lexicographic order, no spaces: section 3.2. Base64url needs no escapes.
+    let canonical = format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#);
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::keys::parse_jwks;
+    use crate::auth::refusal_tests::SIGNER;
+
+    #[test]
+    fn the_thumbprint_is_that_of_the_rfc() {
+        // RFC 7638 section 3.1.
+        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXj\
+                 BZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJ\
+                 ZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniI\
+                 qbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+        assert_eq!(thumbprint(n, "AQAB"), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    }
+
+    #[test]
+    fn a_key_survives_both_kinds_of_pem() {
+        for pem in [SIGNER.to_pkcs8_pem().unwrap(), SIGNER.to_pkcs1_pem().unwrap()] {
+            let key = SigningKey::from_pem(&format!("\n{pem}\n")).unwrap();
+            assert_eq!(key.thumbprint(), SIGNER.thumbprint());
+            let token = key.sign("k", &json!({})).unwrap();
+            let (signed, signature) = token.rsplit_once('.').unwrap();
+            let public = &parse_jwks(SIGNER.jwks("k").to_string().as_bytes()).unwrap()[0];
+            assert!(public.verifies(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap()));
+        }
+    }
+
+    #[test]
+    fn what_can_not_sign_is_refused() {
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----";
+        assert!(matches!(SigningKey::from_pem(encrypted), Err(SigningKeyError::Encrypted)));
+        for text in ["", "{}", "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----"] {
+            assert!(matches!(SigningKey::from_pem(text), Err(SigningKeyError::NotPem)), "{text}");
+        }
+        let pem = SIGNER.to_pkcs8_pem().unwrap();
+        assert!(matches!(SigningKey::from_pem(&pem[..400]), Err(SigningKeyError::Pkcs8(_))));
+        let weak = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 1024).unwrap();
+        let weak = weak.to_pkcs8_pem(LineEnding::LF).unwrap();
+        assert!(matches!(SigningKey::from_pem(&weak), Err(SigningKeyError::Unusable(_))));
+    }
+
+    #[test]
+    fn what_is_shown_of_a_key_is_public() {
+        let shown = format!("{:?}", *SIGNER);
+        assert_eq!(shown, format!("SigningKey {{ thumbprint: {:?}, .. }}", SIGNER.thumbprint()));
+        let jwk = SIGNER.public_jwk("k");
+        let members: Vec<_> = jwk.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(members, ["alg", "e", "kid", "kty", "n", "use"]);
     }
 }

@@ -21,6 +21,10 @@ use super::token_error::TokenError;
 /// Header parameters that would let the token choose its own key or its own rules (RFC 8725 sections 3.9 and 3.10, RFC 7797).
 const FORBIDDEN_PARAMETERS: [&str; 6] = ["crit", "b64", "jku", "x5u", "x5c", "jwk"];
 
+/// The longest header, in bytes of base64url: a key id and a few parameters. Its members are sorted before anything is
+/// known of the sender, so it is kept small.
+const HEADER_BYTES_MAX: usize = 2048;
+
 /// What the node's configuration says of tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -104,6 +108,9 @@ impl Verifier {
         else {
             return Err(TokenError::Parts);
         };
+        if header.len() > HEADER_BYTES_MAX {
+            return Err(TokenError::TooLong);
+        }
         let signed = &token[..header.len() + 1 + payload.len()];
         decode(header, &mut self.header)?;
         decode(payload, &mut self.payload)?;
@@ -221,5 +228,101 @@ fn check_time(unix_s: u64, leeway_s: u64, expires: u64, not_before: u64) -> Resu
         Err(TokenError::NotYetValid)
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The cache as the verifier uses it; what is refused is tested in `refusal_tests`.
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::auth::refusal_tests::{
+        LEEWAY, NOW, OTHER_TENANT, STRANGER, TENANT, claims, keys, policy, signed, verifier, with,
+    };
+
+    #[test]
+    fn a_cached_token_is_not_verified_again_but_its_times_are() {
+        let mut verifier = verifier();
+        let token = signed(&claims());
+        let first = verifier.verify(NOW, &token).unwrap();
+        let second = verifier.verify(NOW + 1, &token).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!((verifier.counters().hits, verifier.counters().verifications), (1, 1));
+        assert_eq!(
+            verifier.verify(NOW - 3600, &token),
+            Err(TokenError::NotYetValid),
+            "the clock was set back"
+        );
+        assert_eq!(verifier.verify(NOW + 900 + LEEWAY, &token), Err(TokenError::Expired));
+        assert_eq!((verifier.counters().hits, verifier.counters().verifications), (3, 1));
+        assert_eq!(verifier.cached(), 0, "an expired token leaves the cache");
+    }
+
+    #[test]
+    fn refused_tokens_are_not_cached_and_accepted_ones_up_to_the_capacity() {
+        let mut verifier = verifier();
+        assert_eq!(
+            verifier.verify(NOW, &STRANGER.sign("k1", &claims()).unwrap()),
+            Err(TokenError::Signature)
+        );
+        assert_eq!(verifier.verify(NOW, &signed(&with("exp", json!(1)))), Err(TokenError::Expired));
+        assert_eq!(verifier.cached(), 0);
+        for n in 0..40 {
+            verifier.verify(NOW, &signed(&with("jti", json!(n.to_string())))).unwrap();
+        }
+        assert_eq!(verifier.cached(), 16);
+    }
+
+    #[test]
+    fn a_change_of_keys_or_policy_empties_the_cache() {
+        let mut verifier = verifier();
+        let token = signed(&claims());
+        let fill = |verifier: &mut Verifier| {
+            verifier.verify(NOW, &token).unwrap();
+            assert_eq!(verifier.cached(), 1);
+        };
+        fill(&mut verifier);
+        verifier.replace_keys(Arc::new(keys()));
+        assert_eq!(verifier.cached(), 1, "the same keys");
+        verifier.replace_keys(Arc::new(keys().with_tenant(OTHER_TENANT, vec![])));
+        assert_eq!(verifier.cached(), 0);
+
+        // Key sets that were built apart may have one epoch and yet differ.
+        fill(&mut verifier);
+        let epoch = verifier.keys().epoch();
+        let mut rebuilt = KeySets::default().with_tenant(TENANT, vec![STRANGER.public_key("k1").unwrap()]);
+        while rebuilt.epoch() < epoch {
+            rebuilt = rebuilt.without_key(OTHER_TENANT, &rebuilt.epoch().to_string());
+        }
+        assert_eq!(rebuilt.epoch(), epoch);
+        verifier.replace_keys(Arc::new(rebuilt));
+        assert_eq!(verifier.verify(NOW, &token), Err(TokenError::Signature));
+
+        verifier.replace_keys(Arc::new(keys()));
+        fill(&mut verifier);
+        verifier.set_policy(policy());
+        assert_eq!(verifier.cached(), 1, "the same policy");
+        verifier.set_policy(Policy { issuer: "https://moved.example".to_owned(), ..policy() });
+        assert_eq!(verifier.verify(NOW, &token), Err(TokenError::Issuer));
+    }
+
+    /// `cargo test --release --lib verification_cost -- --ignored --nocapture`
+    #[test]
+    #[ignore = "prints how long a verification and a hit take"]
+    #[allow(clippy::disallowed_types)]
+    fn verification_cost() {
+        use std::time::Instant;
+        let token = signed(&claims());
+        let mut cold = Verifier::new(policy(), Arc::new(keys()), 0, 42);
+        let mut warm = verifier();
+        for (name, verifier, rounds) in [("verification", &mut cold, 2_000), ("hit", &mut warm, 500_000)] {
+            let start = Instant::now();
+            for _ in 0..rounds {
+                std::hint::black_box(verifier.verify(NOW, std::hint::black_box(&token))).unwrap();
+            }
+            println!("{name}: {:?} for a token of {} bytes", start.elapsed() / rounds, token.len());
+        }
     }
 }

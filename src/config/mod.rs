@@ -119,6 +119,8 @@ pub struct ShardSettings {
     pub pending_handshakes_max: usize,
     /// Only these peers' `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
+    /// Whether each upgrade asks for room in its address's bucket; follows [`HttpSettings::upgrades_per_minute`].
+    pub upgrades_limited: bool,
     /// The hint in 1012, 1013 and `Retry-After`, before jitter.
     pub retry_after: Duration,
     // connections
@@ -268,6 +270,7 @@ impl NodeConfig {
                 handshake_timeout: Duration::from_secs(10),
                 pending_handshakes_max: 4096,
                 trusted_proxies: Vec::new(),
+                upgrades_limited: true,
                 retry_after: Duration::from_secs(5),
                 fragments_max: 1024,
                 outbox_bytes_max: 1 << 20,

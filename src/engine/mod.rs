@@ -46,7 +46,7 @@ use self::timers::{Timer, Timers};
 use self::turn::TurnPool;
 use crate::auth::Grant;
 use crate::auth::TokenError;
-use crate::auth::verify::Verifier;
+use crate::auth::verify::{Policy, Verifier};
 use crate::limits::Claim;
 use crate::protocol::document::{AppId, DocumentId};
 use crate::time::Now;
@@ -246,8 +246,17 @@ impl Engine {
     }
 
     /// Replaces what can change while running; it applies from the next event on.
-    pub fn replace_settings(&mut self, settings: Settings) {
+    pub fn replace_settings(&mut self, settings: Settings, policy: Policy) {
         self.settings = settings;
+        if *self.verifier.policy() != policy {
+            self.verifier.set_policy(policy);
+        }
+    }
+
+    /// Whether a connection is here: not closed, not moved.
+    #[must_use]
+    pub fn knows(&self, connection: ConnectionId) -> bool {
+        self.connections.get(connection).is_some()
     }
 
     /// A ticket that no question of this engine has or had.
@@ -280,7 +289,7 @@ impl Engine {
     }
 
     /// A number below `bound`, from the seed (splitmix64).
-    const fn jitter(&mut self, bound: u64) -> u64 {
+    pub const fn jitter(&mut self, bound: u64) -> u64 {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.seed;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,266 @@
-//! The loop of one core.
+//! The loop of one core: sockets, handshakes, hand-overs, and the engine between them.
+//!
+//! One glommio task owns everything of a shard: the listener, all connections, the mailbox and the engine. Each turn
+//! reads what is ready, lets the engine work, and writes once to each connection that has something queued. Load makes
+//! the batches of a turn bigger, not its queues longer; an idle shard sleeps, and a message then waits for nothing.
+//!
+//! Invariants:
+//! - Only the shard's own loop mutates the shard. To others go messages, and descriptors that close when dropped.
+//! - The engine hears of dead and of full sockets between turns, never while a turn is being written out.
+//! - A panic anywhere in here ends the process: half a node is worse than none.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod accept;
+mod handshake;
+mod letters;
+pub mod mailbox;
 pub mod metrics;
+mod poller;
+mod socket;
+mod traffic;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use rustc_hash::FxHashMap;
+
+use self::mailbox::{Letter, Mailbox, Sender};
+use self::metrics::ShardMetrics;
+use self::poller::{Poller, Ready};
+use self::socket::Socket;
+use crate::auth::{KeySets, Policy, Verifier};
+use crate::config::{RING_MEMORY_BYTES, ShardSettings};
+use crate::control::messages::{ShardIndex, ToControl};
+use crate::engine::event::Ticket;
+use crate::engine::slab::{Key, Slab};
+use crate::engine::Engine;
+use crate::time::Now;
+
+/// The largest read from a socket, and so the most that one socket brings into one turn.
+const READ_BYTES: usize = 64 << 10;
+
+/// How long a busy shard leaves glommio's reactor alone.
+const REACTOR_VISIT: Duration = Duration::from_millis(2);
+
+/// Where a shard's messages to the control shard go: one batch per turn.
+pub type ToControlSender = tokio::sync::mpsc::Sender<Vec<ToControl>>;
+
+/// Everything a shard begins with.
+#[derive(Debug)]
+pub struct Setup {
+    pub index: ShardIndex,
+    /// The core to run on.
+    pub cpu: Option<u16>,
+    pub settings: Arc<ShardSettings>,
+    pub keys: Arc<KeySets>,
+    pub listener: TcpListener,
+    pub mailbox: Mailbox,
+    /// Every shard's mailbox, by index; this shard's own too.
+    pub shards: Vec<Sender>,
+    pub control: ToControlSender,
+    /// The moment from which all threads of the node count.
+    pub started: Instant,
+    /// Hard to guess, and different for each shard.
+    pub seed: u64,
+}
+
+/// Starts a shard on a thread of its own.
+///
+/// # Errors
+/// When glommio cannot start: too little locked memory, no io_uring, or a core that does not exist.
+pub fn spawn(setup: Setup) -> glommio::Result<ExecutorJoinHandle<io::Result<()>>, ()> {
+    let placement = setup.cpu.map_or(Placement::Unbound, |cpu| Placement::Fixed(usize::from(cpu)));
+    LocalExecutorBuilder::new(placement)
+        .name(&format!("shard-{}", setup.index))
+        .io_memory(RING_MEMORY_BYTES)
+        .spawn(move || async move { Shard::new(setup)?.run().await })
+}
+
+/// What a token must say, by the configuration.
+#[must_use]
+pub fn token_policy(settings: &ShardSettings) -> Policy {
+    Policy {
+        issuer: settings.issuer.as_str().to_owned(),
+        leeway_s: settings.engine.leeway.as_secs(),
+        token_bytes_max: settings.token_bytes_max,
+    }
+}
+
+struct Shard {
+    index: ShardIndex,
+    settings: Arc<ShardSettings>,
+    started: Instant,
+    engine: Engine,
+    poller: Poller,
+    mailbox: Mailbox,
+    shards: Vec<Sender>,
+    /// Letters that did not fit into a shard's mailbox yet.
+    backlog: Vec<VecDeque<Letter>>,
+    control: ToControlSender,
+    to_control: Vec<ToControl>,
+    listener: TcpListener,
+    listening: bool,
+    /// The process is out of descriptors: accept again from then on.
+    accept_again_at: Option<Duration>,
+    sockets: Slab<Socket>,
+    /// Sockets that are still in their handshake.
+    handshakes: usize,
+    /// Handshakes that wait for the control shard.
+    awaiting: FxHashMap<Ticket, Key>,
+    /// When a handshake or a close must be over.
+    deadlines: BinaryHeap<Reverse<(Duration, Key)>>,
+    /// What was read behind the message with which a connection left the engine.
+    unread: Option<(Key, Vec<u8>)>,
+    /// Sockets to tell the engine about once the turn is written.
+    dead: Vec<Key>,
+    full: Vec<Key>,
+    scratch: Box<[u8]>,
+    out: Vec<u8>,
+    draining: bool,
+    drained_said: bool,
+    shedding: bool,
+    stopping: bool,
+    metrics: ShardMetrics,
+}
+
+impl Shard {
+    fn new(setup: Setup) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.add_listener(&setup.listener)?;
+        poller.add_mailbox(&setup.mailbox)?;
+        let verifier = Verifier::new(
+            token_policy(&setup.settings),
+            setup.keys,
+            setup.settings.token_cache_entries,
+            setup.seed,
+        );
+        let count = u16::try_from(setup.shards.len()).unwrap_or(u16::MAX);
+        let engine_settings = setup.settings.engine.clone();
+        Ok(Self {
+            index: setup.index,
+            engine: Engine::new(setup.index, count, engine_settings, verifier, setup.seed),
+            settings: setup.settings,
+            started: setup.started,
+            poller,
+            mailbox: setup.mailbox,
+            backlog: setup.shards.iter().map(|_| VecDeque::new()).collect(),
+            shards: setup.shards,
+            control: setup.control,
+            to_control: Vec::new(),
+            listener: setup.listener,
+            listening: true,
+            accept_again_at: None,
+            sockets: Slab::default(),
+            handshakes: 0,
+            awaiting: FxHashMap::default(),
+            deadlines: BinaryHeap::new(),
+            unread: None,
+            dead: Vec::new(),
+            full: Vec::new(),
+            scratch: vec![0; READ_BYTES].into_boxed_slice(),
+            out: Vec::new(),
+            draining: false,
+            drained_said: false,
+            shedding: false,
+            stopping: false,
+            metrics: ShardMetrics::default(),
+        })
+    }
+
+    async fn run(mut self) -> io::Result<()> {
+        let mut ready = Vec::new();
+        let mut visited_reactor = Instant::now();
+        while !self.stopping {
+            self.poller.poll(&mut ready)?;
+            let began = Instant::now();
+            let now = self.now(began);
+            for event in &ready {
+                match *event {
+                    Ready::Listener => self.accept(now),
+                    Ready::Mailbox => self.mailbox.drain_wake_ups(),
+                    Ready::Socket { key, readable, writable, hung_up } => {
+                        self.socket_ready(now, key, readable, writable, hung_up);
+                    }
+                }
+            }
+            let letters = self.take_letters(now);
+            self.engine.handle_timeout(now);
+            self.check_deadlines(now);
+            self.finish_turn(now);
+            if !ready.is_empty() || letters > 0 {
+                self.metrics.turn_us.saturating_record(began.elapsed().as_micros() as u64);
+                if began - visited_reactor >= REACTOR_VISIT {
+                    visited_reactor = began;
+                    glommio::executor().yield_task_queue_now().await;
+                }
+                continue;
+            }
+            if self.mailbox.may_sleep() {
+                self.poller.sleep().await;
+                self.mailbox.awake();
+                visited_reactor = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out what the engine wants and writes what it has, until nothing is left of either.
+    fn finish_turn(&mut self, now: Now) {
+        let updates_before = self.engine.counters().updates_in;
+        loop {
+            self.carry_out_effects(now);
+            self.transmit(now);
+            self.carry_out_effects(now);
+            if self.dead.is_empty() && self.full.is_empty() {
+                break;
+            }
+            self.tell_engine(now);
+        }
+        let updates = self.engine.counters().updates_in - self.metrics.updates_in_total;
+        self.metrics.updates_in_total = self.engine.counters().updates_in;
+        debug_assert!(self.engine.counters().updates_in >= updates_before);
+        if updates > 0 {
+            self.metrics.batch_updates.saturating_record(updates);
+        }
+        self.send_backlog();
+        if self.draining && !self.drained_said && self.engine.is_drained() && self.sockets.is_empty() {
+            self.drained_said = true;
+            self.to_control.push(ToControl::Drained { shard: self.index });
+        }
+        self.send_to_control();
+    }
+
+    fn now(&self, instant: Instant) -> Now {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now { monotonic: instant.saturating_duration_since(self.started), unix_s: unix.as_secs() }
+    }
+
+    /// The counters as the control shard wants them.
+    fn report(&self) -> ShardMetrics {
+        let mut metrics = self.metrics.clone();
+        let (counters, gauges) = (self.engine.counters(), self.engine.gauges());
+        let tokens = self.engine.verifier().counters();
+        metrics.connections = gauges.connections as u64;
+        metrics.sessions = gauges.sessions as u64;
+        metrics.documents = gauges.documents as u64;
+        metrics.documents_shrunk = gauges.documents_shrunk as u64;
+        metrics.outbox_bytes = self.sockets.iter().map(|(_, socket)| socket.outbox.len() as u64).sum();
+        metrics.stalled_connections = self.sockets.iter().filter(|(_, socket)| socket.stalled).count() as u64;
+        metrics.token_cache_entries = self.engine.verifier().cached() as u64;
+        metrics.connections_total = counters.connections;
+        metrics.sessions_total = counters.sessions;
+        metrics.updates_out_total = counters.updates_out;
+        metrics.updates_parked_total = counters.updates_parked;
+        metrics.awareness_in_total = counters.awareness_in;
+        metrics.resyncs_total = counters.resyncs;
+        metrics.crdt_panics_total = counters.crdt_panics;
+        metrics.token_cache_hits_total = tokens.hits;
+        metrics.token_verifications_total = tokens.verifications;
+        metrics
+    }
+}

@@ -1,0 +1,360 @@
+//! From accept to an open WebSocket: the request head, the IP bucket, the token, the Origin, the hand-over.
+//!
+//! A step that needs the control shard's word leaves the handshake waiting, unread, until the answer comes; the
+//! handshake's deadline holds meanwhile.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Shard;
+use super::handshake::Handshake;
+use super::mailbox::{HandOver, Letter};
+use super::poller::Interest;
+use super::socket::{ReadOutcome, Socket, Stage};
+use crate::auth::{TokenError, origin};
+use crate::config::Rejection;
+use crate::control::messages::ToControl;
+use crate::engine::event::{Event, Opening};
+use crate::engine::slab::Key;
+use crate::limits::client_address;
+use crate::protocol::close::Refusal;
+use crate::protocol::document::DocumentId;
+use crate::protocol::request::{self, HeadLimits, RefusalBody, Route, Status, Upgrade};
+use crate::protocol::websocket::{self, Reader};
+use crate::time::Now;
+
+/// Connections taken from the backlog in one turn, so that a storm does not starve who is in.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// How long to leave the backlog alone when the process has no descriptor left.
+const NO_DESCRIPTOR_PAUSE: Duration = Duration::from_millis(200);
+
+impl Shard {
+    pub(super) fn accept(&mut self, now: Now) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if self.handshakes >= self.settings.pending_handshakes_max {
+                // The rest waits in the kernel's queue, where it costs nothing.
+                return self.pause_listening(None);
+            }
+            let (stream, peer) = match self.listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    tracing::warn!("cannot accept connections: no file descriptor left; raise LimitNOFILE");
+                    return self.pause_listening(Some(now.monotonic + NO_DESCRIPTOR_PAUSE));
+                }
+                Err(error) => {
+                    // A connection that was reset in the backlog, and the like: the next one may be fine.
+                    tracing::debug!(%error, "a connection was gone before it was accepted");
+                    continue;
+                }
+            };
+            let until = now.monotonic + self.settings.handshake_timeout;
+            let socket = Socket::new(stream.into(), peer, Stage::Handshake(Box::new(Handshake::new(until))));
+            if let Some(key) = self.add_socket(socket) {
+                self.handshakes += 1;
+                self.deadlines.push(std::cmp::Reverse((until, key)));
+                // The request usually is there already: try before the next turn.
+                self.handshake_readable(now, key);
+            }
+        }
+    }
+
+    fn pause_listening(&mut self, until: Option<Duration>) {
+        self.accept_again_at = until;
+        if self.listening && self.poller.remove(&self.listener).is_ok() {
+            self.listening = false;
+        }
+    }
+
+    /// Listens again when there is room.
+    pub(super) fn resume_listening(&mut self, now: Now) {
+        let room = self.handshakes < self.settings.pending_handshakes_max;
+        let wait = self.accept_again_at.is_some_and(|at| now.monotonic < at);
+        if !self.listening && room && !wait && self.poller.add_listener(&self.listener).is_ok() {
+            self.listening = true;
+            self.accept_again_at = None;
+        }
+    }
+
+    pub(super) fn add_socket(&mut self, socket: Socket) -> Option<Key> {
+        let key = self.sockets.insert(socket);
+        let socket = self.sockets.get(key)?;
+        if let Err(error) = self.poller.add(socket, key, Interest::READ) {
+            tracing::warn!(%error, "cannot watch a new connection");
+            self.sockets.remove(key);
+            return None;
+        }
+        Some(key)
+    }
+
+    pub(super) fn handshake_readable(&mut self, now: Now, key: Key) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let outcome = socket.read(&mut self.scratch);
+        let Stage::Handshake(handshake) = &mut socket.stage else { return };
+        match outcome {
+            ReadOutcome::Bytes(count) => {
+                self.metrics.bytes_in_total += count as u64;
+                handshake.bytes.extend_from_slice(&self.scratch[..count]);
+                self.parse_head(now, key);
+            }
+            ReadOutcome::Blocked => {}
+            ReadOutcome::Ended => self.drop_socket(key),
+        }
+    }
+
+    fn parse_head(&mut self, now: Now, key: Key) {
+        let limits =
+            HeadLimits { head_bytes_max: self.settings.request_head_bytes_max, ..self.head_limits() };
+        let Some(Socket { stage: Stage::Handshake(handshake), .. }) = self.sockets.get_mut(key) else { return };
+        match request::parse(&handshake.bytes, &limits) {
+            Ok(Status::Incomplete) => {}
+            Ok(Status::Complete(head)) if head.upgrade.is_none() => self.hand_to_control(key),
+            Ok(Status::Complete(head)) => {
+                handshake.bytes.drain(..head.head_len);
+                handshake.head = Some(Box::new(head));
+                self.admit(now, key);
+            }
+            Err(error) => {
+                let mut response = Vec::new();
+                error.write_response(&mut response);
+                let Some(socket) = self.sockets.get(key) else { return };
+                tracing::info!(peer = %socket.peer.ip(), %error, "request refused");
+                self.answer_and_close(now, key, &response);
+            }
+        }
+    }
+
+    /// A target may take the whole head: tokens travel in it.
+    fn head_limits(&self) -> HeadLimits {
+        HeadLimits { target_bytes_max: self.settings.request_head_bytes_max, ..HeadLimits::default() }
+    }
+
+    /// A request that is not an upgrade is the control shard's.
+    fn hand_to_control(&mut self, key: Key) {
+        let Some(socket) = self.take_socket(key) else { return };
+        self.handshakes -= 1;
+        self.metrics.http_requests_total += 1;
+        let peer = socket.peer;
+        let read = match &socket.stage {
+            Stage::Handshake(handshake) => handshake.bytes.clone(),
+            _ => Vec::new(),
+        };
+        self.to_control.push(ToControl::Http { socket: socket.into_fd(), read, peer });
+    }
+
+    /// The address that counts: the peer's, or what a trusted proxy says of it.
+    fn client_ip(&self, key: Key) -> Option<IpAddr> {
+        let socket = self.sockets.get(key)?;
+        let Stage::Handshake(handshake) = &socket.stage else { return None };
+        let forwarded_for = handshake.head.as_ref()?.forwarded_for.as_deref();
+        Some(client_address(socket.peer.ip(), forwarded_for, &self.settings.trusted_proxies))
+    }
+
+    /// First question: may this node, and this address, take one more?
+    fn admit(&mut self, now: Now, key: Key) {
+        if self.draining {
+            let refusal = Refusal::Draining { retry_after_s: self.retry_after_s() };
+            return self.refuse(now, key, &refusal);
+        }
+        if self.shedding {
+            let refusal = Refusal::Overloaded { retry_after_s: self.retry_after_s() };
+            return self.refuse(now, key, &refusal);
+        }
+        if !self.settings.upgrades_limited {
+            return self.authenticate(now, key, true);
+        }
+        let Some(ip) = self.client_ip(key) else { return };
+        let ticket = self.engine.next_ticket();
+        self.wait_for(key, ticket);
+        self.to_control.push(ToControl::Admit { shard: self.index, ticket, ip });
+    }
+
+    fn retry_after_s(&mut self) -> u32 {
+        let base = u32::try_from(self.settings.retry_after.as_secs()).unwrap_or(u32::MAX).max(1);
+        base + self.engine.jitter(u64::from(base)) as u32
+    }
+
+    /// Leaves a socket unread until the control shard has answered.
+    fn wait_for(&mut self, key: Key, ticket: u64) {
+        self.awaiting.insert(ticket, key);
+        self.set_interest(key, Interest { read: false, write: false });
+    }
+
+    pub(super) fn admitted(&mut self, now: Now, key: Key, allowed: bool) {
+        self.set_interest(key, Interest::READ);
+        if allowed {
+            return self.authenticate(now, key, true);
+        }
+        let mut response = Vec::new();
+        let message = "Too many connections from this address: try again in a minute";
+        let body = RefusalBody { code: 429, error: "too_many_requests", message };
+        request::refusal_response(&mut response, 429, &[("Retry-After", "60")], &body);
+        if let Some(socket) = self.sockets.get(key) {
+            tracing::info!(peer = %socket.peer.ip(), status = 429, "handshake refused: too many from this address");
+        }
+        *self.metrics.closes_total.entry(429).or_default() += 1;
+        self.answer_and_close(now, key, &response);
+    }
+
+    pub(super) fn keys_refreshed(&mut self, now: Now, key: Key) {
+        self.set_interest(key, Interest::READ);
+        self.authenticate(now, key, false);
+    }
+
+    /// Second question: whose token is it? `may_refresh`: an unknown key is worth one look at the key source.
+    fn authenticate(&mut self, now: Now, key: Key, may_refresh: bool) {
+        let Some(upgrade) = self.upgrade(key).cloned() else { return };
+        let grant = match &upgrade.token {
+            None => match &upgrade.route {
+                // A Hocuspocus client may bring its token in its first message.
+                Route::Root => None,
+                Route::Document(_) | Route::InvalidName(_) => {
+                    return self.refuse(now, key, &Refusal::MissingToken);
+                }
+            },
+            Some(token) => match self.engine.verify(now, &token.value) {
+                Ok(grant) => Some(grant),
+                Err(TokenError::UnknownKey { tenant, key_id }) if may_refresh => {
+                    let ticket = self.engine.next_ticket();
+                    self.wait_for(key, ticket);
+                    let shard = self.index;
+                    self.to_control.push(ToControl::RefreshKeys { shard, ticket, tenant, key_id });
+                    return;
+                }
+                Err(error) => return self.refuse(now, key, &error.into()),
+            },
+        };
+        if let Some(grant) = &grant {
+            let origin = upgrade.origin.as_deref();
+            if let Err(error) =
+                origin::check(&grant.allowed_domains, origin, self.settings.engine.require_origin)
+            {
+                return self.refuse(now, key, &error.into());
+            }
+        }
+        let document = match upgrade.route {
+            Route::InvalidName(error) => {
+                return self.refuse(now, key, &Refusal::InvalidName(error.to_string().into()));
+            }
+            Route::Document(ref name) => Some(name.clone()),
+            Route::Root => None,
+        };
+        let opening =
+            Opening { document, grant, origin: upgrade.origin.clone(), replay: Vec::new() };
+        self.upgrade_socket(now, key, &upgrade, opening);
+    }
+
+    fn upgrade(&self, key: Key) -> Option<&Upgrade> {
+        match &self.sockets.get(key)?.stage {
+            Stage::Handshake(handshake) => handshake.upgrade(),
+            _ => None,
+        }
+    }
+
+    /// Answers 101, then opens the connection here or hands it to the shard of its document.
+    fn upgrade_socket(&mut self, now: Now, key: Key, upgrade: &Upgrade, opening: Opening) {
+        let mut response = Vec::with_capacity(256);
+        request::accept_response(&mut response, &upgrade.key, upgrade.protocol);
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        if socket.write(&response).is_err() || !socket.outbox.is_empty() {
+            return self.drop_socket(key);
+        }
+        self.metrics.bytes_out_total += response.len() as u64;
+        let owner = match (&opening.grant, &opening.document) {
+            (Some(grant), Some(name)) => {
+                DocumentId { app: grant.app, name: name.clone() }.shard(self.shards.len() as u16)
+            }
+            _ => self.index,
+        };
+        let stage = std::mem::replace(&mut socket.stage, Stage::Open(Reader::new()));
+        let Stage::Handshake(handshake) = stage else { return };
+        self.handshakes -= 1;
+        let unread = handshake.bytes;
+        if owner != self.index {
+            return self.hand_over(key, owner, unread, opening);
+        }
+        self.open(now, key, opening, unread);
+    }
+
+    fn open(&mut self, now: Now, key: Key, opening: Opening, mut unread: Vec<u8>) {
+        self.engine.handle_event(now, Event::Opened { connection: key, opening });
+        if !unread.is_empty() {
+            self.feed(now, key, &mut unread);
+        }
+    }
+
+    /// Sends a connection to the shard that owns its document.
+    pub(super) fn hand_over(&mut self, key: Key, to: u16, unread: Vec<u8>, opening: Opening) {
+        let Some(socket) = self.take_socket(key) else { return };
+        self.metrics.handovers_out_total += 1;
+        let peer = socket.peer;
+        let hand_over = HandOver { socket: socket.into_fd(), peer, unread, opening };
+        self.post(to, Letter::HandOver(Box::new(hand_over)));
+    }
+
+    /// Takes in a connection that another shard accepted.
+    pub(super) fn handed_over(&mut self, now: Now, hand_over: HandOver) {
+        self.metrics.handovers_in_total += 1;
+        let HandOver { socket, peer, unread, opening } = hand_over;
+        if let Some(key) = self.add_socket(Socket::new(socket, peer, Stage::Open(Reader::new()))) {
+            self.open(now, key, opening, unread);
+        }
+    }
+
+    /// Refuses an upgrade: with a status where the client can read one, else by finishing the upgrade and closing.
+    fn refuse(&mut self, now: Now, key: Key, refusal: &Refusal) {
+        let Some(upgrade) = self.upgrade(key) else { return };
+        let status_allowed = matches!(refusal.code(), 4001..=4003 | 1012 | 1013);
+        let close = match self.settings.rejection {
+            _ if !status_allowed => true,
+            Rejection::Auto => upgrade.origin.is_some(),
+            Rejection::Close => true,
+            Rejection::Status => false,
+        };
+        let mut response = Vec::new();
+        if close {
+            request::accept_response(&mut response, &upgrade.key, upgrade.protocol);
+            websocket::write_close(&mut response, self.close_code(refusal), &refusal.reason());
+        } else {
+            request::write_refusal(&mut response, refusal);
+        }
+        self.count_refusal(key, refusal, "handshake refused");
+        self.answer_and_close(now, key, &response);
+    }
+
+    pub(super) fn close_code(&self, refusal: &Refusal) -> u16 {
+        if self.settings.permanent_close_codes { refusal.permanent_code() } else { refusal.code() }
+    }
+
+    /// One line per refusal, never with a token.
+    pub(super) fn count_refusal(&mut self, key: Key, refusal: &Refusal, what: &'static str) {
+        *self.metrics.closes_total.entry(refusal.code()).or_default() += 1;
+        let peer = self.sockets.get(key).map(|socket| socket.peer.ip());
+        tracing::info!(
+            peer = peer.map(tracing::field::display),
+            code = refusal.code(),
+            reason = refusal.reason(),
+            "{what}"
+        );
+    }
+
+    fn answer_and_close(&mut self, now: Now, key: Key, response: &[u8]) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        if socket.write(response).is_err() {
+            return self.drop_socket(key);
+        }
+        self.metrics.bytes_out_total += response.len() as u64;
+        self.begin_closing(now, key);
+    }
+
+    /// Takes a socket out of this shard altogether.
+    pub(super) fn take_socket(&mut self, key: Key) -> Option<Socket> {
+        let socket = self.sockets.remove(key)?;
+        if let Err(error) = self.poller.remove(&socket) {
+            tracing::debug!(%error, "a connection was not watched");
+        }
+        Some(socket)
+    }
+}
+

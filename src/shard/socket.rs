@@ -1,0 +1,210 @@
+//! One TCP socket of a shard: what is read from it, what waits to be written to it.
+#![allow(unsafe_code)] // recv and send on a borrowed descriptor, without a std stream around it
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::handshake::Handshake;
+use super::poller::Interest;
+use crate::protocol::websocket::Reader;
+
+/// Where a socket is in its life.
+#[derive(Debug)]
+pub enum Stage {
+    /// Before the upgrade is answered.
+    Handshake(Box<Handshake>),
+    /// A WebSocket that the engine knows.
+    Open(Reader),
+    /// The last bytes are on their way; what comes in is thrown away, so that no reset overtakes them.
+    Closing { until: Duration },
+}
+
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    pub peer: SocketAddr,
+    pub stage: Stage,
+    pub interest: Interest,
+    pub outbox: Outbox,
+    /// The engine was told that the outbox is over its bound.
+    pub stalled: bool,
+    /// The sending side is shut down.
+    pub shut: bool,
+}
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOutcome {
+    Bytes(usize),
+    /// Nothing now.
+    Blocked,
+    /// The other side is done, or gone.
+    Ended,
+}
+
+impl Socket {
+    #[must_use]
+    pub const fn new(fd: OwnedFd, peer: SocketAddr, stage: Stage) -> Self {
+        Self {
+            fd,
+            peer,
+            stage,
+            interest: Interest::READ,
+            outbox: Outbox { bytes: Vec::new(), sent: 0 },
+            stalled: false,
+            shut: false,
+        }
+    }
+
+    pub fn read(&self, buffer: &mut [u8]) -> ReadOutcome {
+        loop {
+            // SAFETY: the kernel writes at most `len` bytes into the buffer.
+            let count = unsafe {
+                libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+            };
+            if count > 0 {
+                return ReadOutcome::Bytes(count.cast_unsigned());
+            }
+            if count == 0 {
+                return ReadOutcome::Ended;
+            }
+            match io::Error::last_os_error().kind() {
+                io::ErrorKind::WouldBlock => return ReadOutcome::Blocked,
+                io::ErrorKind::Interrupted => {}
+                _ => return ReadOutcome::Ended,
+            }
+        }
+    }
+
+    /// Writes what the socket takes now; the rest is queued behind what already waits.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.outbox.is_empty() {
+            self.outbox.bytes.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let sent = send(self.fd.as_raw_fd(), bytes)?;
+        self.outbox.bytes.extend_from_slice(&bytes[sent..]);
+        Ok(())
+    }
+
+    /// Writes more of what waits.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn flush(&mut self) -> io::Result<()> {
+        while !self.outbox.is_empty() {
+            let sent = send(self.fd.as_raw_fd(), &self.outbox.bytes[self.outbox.sent..])?;
+            if sent == 0 {
+                break;
+            }
+            self.outbox.advance(sent);
+        }
+        Ok(())
+    }
+
+    /// Says that no more bytes will follow (FIN), once everything is written.
+    pub fn shut_down(&mut self) {
+        if !self.shut {
+            self.shut = true;
+            // SAFETY: a plain call on an open descriptor; that the peer is gone already is no matter.
+            unsafe { libc::shutdown(self.fd.as_raw_fd(), libc::SHUT_WR) };
+        }
+    }
+
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// Bytes that the kernel did not take yet. Empty, it holds no memory.
+#[derive(Debug)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outbox {
+    /// Once this much of the front is sent, the rest moves up.
+    const COMPACT_BYTES: usize = 256 << 10;
+
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.sent += count;
+        if self.is_empty() {
+            *self = Self { bytes: Vec::new(), sent: 0 };
+        } else if self.sent >= Self::COMPACT_BYTES && self.sent * 2 >= self.bytes.len() {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+}
+
+/// How many bytes the kernel took; 0 if it takes none now.
+fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the kernel reads at most `len` bytes from the slice.
+        let count = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+        if count >= 0 {
+            return Ok(count.cast_unsigned());
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::WouldBlock => return Ok(0),
+            io::ErrorKind::Interrupted => {}
+            _ => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_does_not_take_waits_in_order() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let mut socket = Socket::new(near.into(), peer, Stage::Closing { until: Duration::ZERO });
+        let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+        for part in sent.chunks(100_000) {
+            socket.write(part).unwrap();
+        }
+        assert!(!socket.outbox.is_empty());
+        far.set_nonblocking(true).unwrap();
+        let mut received = Vec::new();
+        let mut buffer = [0; 65536];
+        while received.len() < sent.len() {
+            while let Ok(count @ 1..) = far.read(&mut buffer) {
+                received.extend_from_slice(&buffer[..count]);
+            }
+            socket.flush().unwrap();
+        }
+        assert_eq!(received, sent);
+        assert_eq!((socket.outbox.len(), socket.outbox.bytes.capacity()), (0, 0));
+    }
+}

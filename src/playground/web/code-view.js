@@ -61,7 +61,7 @@ export function copyOnClick (button, content) {
     const text = content()
     if (!text) return
     const copied = await copy(text)
-    button.textContent = copied ? 'Copied' : 'Copy failed'
+    button.textContent = copied ? 'Copied' : 'Failed'
     clearTimeout(timer)
     timer = setTimeout(() => { button.textContent = label }, COPIED_MS)
   })

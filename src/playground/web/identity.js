@@ -8,6 +8,9 @@ export const NAME_LENGTH_MAX = 32
 const MANNERS = ['Amber', 'Brave', 'Calm', 'Clever', 'Gentle', 'Golden', 'Lucky', 'Mellow', 'Quiet', 'Silver', 'Swift', 'Witty']
 const ANIMALS = ['Badger', 'Crane', 'Dolphin', 'Falcon', 'Fox', 'Heron', 'Lynx', 'Otter', 'Owl', 'Panda', 'Robin', 'Wren']
 
+// Control characters, separators, zero-width spaces and what turns the writing direction for whatever comes after it.
+const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]+/gu
+
 /** White text is readable on each (at least 4.5 : 1). */
 export const PALETTE = ['#2563eb', '#be185d', '#0f766e', '#b45309', '#7c3aed', '#4d7c0f', '#b91c1c', '#0e7490', '#a21caf', '#475569']
 
@@ -57,7 +60,7 @@ export class Identity {
 /** A name as shown: one line, trimmed, bounded; null if nothing is left. */
 export function cleanName (typed) {
   if (typeof typed !== 'string') return null
-  const name = [...typed.replace(/\p{C}+/gu, ' ').replace(/\s+/g, ' ').trim()].slice(0, NAME_LENGTH_MAX).join('').trim()
+  const name = [...typed.replace(UNSEEN, ' ').replace(/\s+/g, ' ').trim()].slice(0, NAME_LENGTH_MAX).join('').trim()
   return name === '' ? null : name
 }
 

@@ -13,6 +13,8 @@ import { countingWebSocket, stepOne } from './meter.js'
 export const TEXT_NAME = 'content'
 
 const PROBE_EVERY_MS = 3000
+// Right after the sync the page is busy drawing, and would time itself.
+const FIRST_PROBE_MS = 500
 const CONFIG_RETRY_S = 3
 // Two refusals of fresh tokens in a row within this time: the tokens aren't what is wrong.
 const RENEW_AGAIN_MS = 10_000
@@ -99,7 +101,7 @@ export class Session {
     provider.on('sync', (synced) => {
       if (!synced) return
       this.#tell('synced')
-      this.#probe()
+      setTimeout(() => this.#probe(), FIRST_PROBE_MS)
     })
     provider.on('connection-close', (event) => this.#lost(event))
     return provider

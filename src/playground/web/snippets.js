@@ -9,28 +9,34 @@ export function snippets (target) {
 import * as Y from 'yjs'
 import { WebsocketProvider } from 'y-websocket'
 
+const token = ${token}
 const ydoc = new Y.Doc()
 const text = ydoc.getText('${TEXT_NAME}')
 const provider = new WebsocketProvider(
   ${url},
   ${name},
   ydoc,
-  { protocols: ['access_token', ${token}] }
+  { protocols: ['access_token', token] }
 )
-provider.on('sync', () => console.log(text.toString()))
+provider.on('sync', () => {
+  console.log(text.toString())
+})
 `,
     hocuspocus: `// npm install yjs @hocuspocus/provider
 import * as Y from 'yjs'
-import { HocuspocusProvider } from '@hocuspocus/provider'
+import {
+  HocuspocusProvider
+} from '@hocuspocus/provider'
 
+const token = ${token}
 const ydoc = new Y.Doc()
 const text = ydoc.getText('${TEXT_NAME}')
 const provider = new HocuspocusProvider({
   url: ${url},
   name: ${name},
-  token: ${token},
+  token,
   document: ydoc,
-  onSynced: () => console.log(text.toString())
+  onSynced: () => console.log(\`\${text}\`)
 })
 `
   }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::auth::Limits;
 use crate::auth::keys::KeySets;
+pub use crate::limits::Claim;
 use crate::limits::Exceeded;
 use crate::protocol::document::AppId;
 use crate::shard::metrics::ShardMetrics;
@@ -21,16 +22,6 @@ pub type ShardIndex = u16;
 
 /// Chosen by the asking shard, handed back with the answer.
 pub type Ticket = u64;
-
-/// Room that one session takes in its app's limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim {
-    pub app: AppId,
-    /// Takes one of `maxConnections`: the first session of a socket in this app.
-    pub connection: bool,
-    /// Takes a place in a document (its stable hash): the first place in it takes one of `maxDocuments`.
-    pub document: Option<u64>,
-}
 
 /// From a shard to the control shard.
 #[derive(Debug)]

@@ -1,10 +1,17 @@
 //! Limits, kept exactly: the ledger of reservations, ops windows, per-IP buckets.
+//!
+//! Everything here is plain values and arithmetic; time comes in as an argument. One owner (the control shard) holds the
+//! node's one [`Ledger`], one [`OpsWindows`] and one [`Buckets`], so nothing here locks.
+//!
+//! Not here: users per document (the document's own shard counts them), close codes ([`crate::protocol::close`]), and
+//! anything that outlives the process.
 
-/// Which limit a claim would have exceeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Exceeded {
-    #[error("connection limit of {limit} is in use")]
-    Connections { limit: u32 },
-    #[error("document limit of {limit} is in use (active: {active})")]
-    Documents { limit: u32, active: u32 },
-}
+pub mod buckets;
+pub mod ledger;
+pub mod network;
+pub mod ops;
+
+pub use buckets::{Bucket, Buckets, Rates};
+pub use ledger::{Claim, Exceeded, Ledger, Totals, Usage};
+pub use network::{Network, NetworkError, client_address};
+pub use ops::{Lease, OpsWindows};

@@ -359,8 +359,14 @@ mod tests {
                 }
             }
             let totals = ledger.totals();
-            prop_assert_eq!(totals.connections, (0..3).map(|n| u64::from(model.connections(app(n)))).sum());
-            prop_assert_eq!(totals.documents, (0..3).map(|n| u64::from(model.documents(app(n)))).sum());
+            prop_assert_eq!(
+                totals.connections,
+                (0..3).map(|n| u64::from(model.connections(app(n)))).sum::<u64>()
+            );
+            prop_assert_eq!(
+                totals.documents,
+                (0..3).map(|n| u64::from(model.documents(app(n)))).sum::<u64>()
+            );
         }
         while let Some(claim) = model.held.pop() {
             ledger.release(claim);

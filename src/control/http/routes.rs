@@ -1,0 +1,235 @@
+//! The endpoints of a node: `/health`, `/metrics`, `/discovery`, `/usage`.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Peer;
+use super::problem::Problem;
+use crate::auth::Grant;
+use crate::control::metrics;
+use crate::control::state::{Health, Question};
+use crate::control::timestamp::iso8601;
+use crate::limits::{Bucket, Network, client_address};
+use crate::protocol::close::Refusal;
+use crate::protocol::document::{DocumentId, DocumentName};
+
+/// `Retry-After` of an unhealthy node: this long, and up to twice this long, so that clients don't return all at once.
+const RETRY_AFTER_S: u32 = 10;
+
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Where questions to the owner of all state are handed in.
+#[derive(Debug, Clone)]
+pub(in crate::control) struct Desk {
+    questions: mpsc::Sender<Question>,
+}
+
+impl Desk {
+    pub fn new(questions: mpsc::Sender<Question>) -> Self {
+        Self { questions }
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Problem> {
+        let (answer, answered) = oneshot::channel();
+        self.questions.send(question(answer)).await.map_err(|_| Problem::stopping())?;
+        answered.await.map_err(|_| Problem::stopping())
+    }
+}
+
+/// What the endpoints know without asking.
+#[derive(Debug, Clone)]
+pub(in crate::control) struct Facts {
+    pub region: Box<str>,
+    /// Without a trailing slash.
+    pub public_url: Box<str>,
+    pub trusted_proxies: Vec<Network>,
+    pub body_bytes_max: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    desk: Desk,
+    facts: Arc<Facts>,
+}
+
+/// The node's routes, and behind them the extra ones.
+pub(in crate::control) fn router(desk: Desk, facts: Facts, extra: Option<Router>) -> Router {
+    let body_limit = DefaultBodyLimit::max(facts.body_bytes_max);
+    let node = Node { desk, facts: Arc::new(facts) };
+    let for_browsers = Router::new()
+        .route("/discovery", get(discovery).options(preflight))
+        .route("/usage", get(usage).options(preflight))
+        .layer(middleware::map_response(allow_any_origin));
+    let own = Router::new()
+        .route("/", get(health))
+        .route("/health", get(health))
+        .route("/metrics", get(metrics_page))
+        .merge(for_browsers)
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .with_state(node.clone());
+    let missing = Router::new().fallback(not_found).with_state(node);
+    let router = match extra {
+        Some(extra) => own.fallback_service(extra.fallback_service(missing)),
+        None => own.fallback_service(missing),
+    };
+    router.layer(body_limit)
+}
+
+impl Node {
+    /// Counts the request in its address's bucket.
+    async fn admit(&self, bucket: Bucket, request: &Parts) -> Result<(), Problem> {
+        let Some(ip) = self.client(request) else {
+            return Ok(()); // a limiter that cannot decide lets the request in
+        };
+        match self.desk.ask(|answer| Question::Admit { bucket, ip, answer }).await? {
+            true => Ok(()),
+            false => Err(Problem::too_many_requests()),
+        }
+    }
+
+    fn client(&self, request: &Parts) -> Option<IpAddr> {
+        let Peer(peer) = request.extensions.get()?;
+        let values = request.headers.get_all("x-forwarded-for").iter();
+        let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
+        Some(client_address(peer.ip(), values.into_iter(), &self.facts.trusted_proxies))
+    }
+
+    async fn check(&self, parameters: &Parameters, headers: &HeaderMap) -> Result<Arc<Grant>, Problem> {
+        let token = bearer(headers)
+            .or_else(|| parameters.get("token"))
+            .or_else(|| parameters.get("access_token"))
+            .filter(|token| !token.is_empty())
+            .ok_or(Refusal::MissingToken)?
+            .to_owned();
+        Ok(self.desk.ask(|answer| Question::Check { token, answer }).await??)
+    }
+}
+
+/// The query, decoded; of a name that comes twice the first counts.
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn of(uri: &Uri) -> Self {
+        // What can't be decoded holds no parameter that we know.
+        Self(Query::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// RFC 6750 section 2.1; the scheme's case doesn't matter.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+async fn health(State(node): State<Node>, request: Parts) -> Result<Response, Problem> {
+    node.admit(Bucket::Health, &request).await?;
+    let health = node.desk.ask(|answer| Question::Health { answer }).await?;
+    let body = Json(json!({ "status": health.name(), "timestamp": iso8601(SystemTime::now()) }));
+    let fresh = [(header::CACHE_CONTROL, "no-store")];
+    if health == Health::Healthy {
+        return Ok((StatusCode::OK, fresh, body).into_response());
+    }
+    let retry_after = [(header::RETRY_AFTER, jittered(RETRY_AFTER_S))];
+    Ok((StatusCode::SERVICE_UNAVAILABLE, fresh, retry_after, body).into_response())
+}
+
+/// Between `seconds` and twice that.
+fn jittered(seconds: u32) -> HeaderValue {
+    // Keyed afresh for each call by the standard library: randomness enough to spread clients out.
+    let random = RandomState::new().build_hasher().finish();
+    HeaderValue::from(u64::from(seconds) + random % (u64::from(seconds) + 1))
+}
+
+async fn metrics_page(State(node): State<Node>, request: Parts) -> Result<Response, Problem> {
+    node.admit(Bucket::Health, &request).await?;
+    let page = node.desk.ask(|answer| Question::Metrics { answer }).await?;
+    let accept = request.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
+        return Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response());
+    }
+    let page = metrics::to_prometheus_text(&page);
+    Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], page).into_response())
+}
+
+async fn discovery(State(node): State<Node>, request: Parts) -> Result<Json<Value>, Problem> {
+    node.admit(Bucket::Discovery, &request).await?;
+    let parameters = Parameters::of(&request.uri);
+    let grant = node.check(&parameters, &request.headers).await?;
+    let name = parameters.get("documentName").unwrap_or_default();
+    let name = DocumentName::parse(name).map_err(|why| Refusal::InvalidName(why.to_string().into()))?;
+    let url = format!("{}/{name}", node.facts.public_url);
+    let app = grant.app;
+    let document = DocumentId { app, name }.stable_hash();
+    let is_active = node.desk.ask(|answer| Question::IsActive { app, document, answer }).await?;
+    Ok(Json(json!({ "region": node.facts.region, "url": url, "isNew": !is_active })))
+}
+
+async fn usage(State(node): State<Node>, request: Parts) -> Result<Json<Value>, Problem> {
+    node.admit(Bucket::Usage, &request).await?;
+    let grant = node.check(&Parameters::of(&request.uri), &request.headers).await?;
+    let app = grant.app;
+    let usage = node.desk.ask(|answer| Question::Usage { app, answer }).await?;
+    Ok(Json(json!({
+        "tenantId": app.tenant,
+        "appId": app.app,
+        "usage": {
+            "connections": share(usage.connections, grant.limits.connections_max),
+            "documents": share(usage.documents, grant.limits.documents_max),
+        },
+        "timestamp": iso8601(SystemTime::now()),
+    })))
+}
+
+/// One line of `/usage`: `percent` has one decimal, the status is decided on the exact figure.
+pub(super) fn share(current: u32, limit: u32) -> Value {
+    let (used, whole) = (u64::from(current) * 100, u64::from(limit));
+    let status = match used {
+        used if used < whole * 75 => "healthy",
+        used if used < whole * 90 => "warning",
+        _ => "critical",
+    };
+    let percent = (f64::from(current) * 1000.0 / f64::from(limit.max(1))).round() / 10.0;
+    json!({ "current": current, "limit": limit, "percent": percent, "status": status })
+}
+
+/// CORS: the token is in the request itself and no cookie counts, so any page that has one may ask.
+async fn allow_any_origin(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn preflight() -> impl IntoResponse {
+    let allowed = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type"),
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+    ];
+    (StatusCode::NO_CONTENT, allowed)
+}
+
+async fn not_found(State(node): State<Node>, request: Parts) -> Problem {
+    match node.admit(Bucket::Health, &request).await {
+        Ok(()) => Problem::not_found(request.uri.path()),
+        Err(limited) => limited,
+    }
+}

@@ -1,0 +1,349 @@
+//! The control shard's thread: a tokio runtime, and the loop that drives [`Control`].
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::handle::{COMMANDS_MAX, Command, Handle, ReloadError};
+use super::http::{self, Desk, Facts};
+use super::keys::Jwks;
+use super::keys::source::{FetchError, Fetched, Fetcher, KeyDirError, read_dir};
+use super::link::Mailbox;
+use super::messages::ToControl;
+use super::overload::rss_bytes;
+use super::settings::{HttpBounds, Settings};
+use super::state::{Control, Effect, Parts, Question};
+use crate::time::Now;
+
+/// Batches of the shards handled before their answers go out.
+const BATCHES_PER_TURN: usize = 64;
+
+/// Questions of HTTP requests that may wait; a request whose question finds no place waits with it.
+const QUESTIONS_MAX: usize = 256;
+
+/// Finished fetches and directory reads that may wait.
+const FINISHED_MAX: usize = 16;
+
+/// How long a stop waits for full mailboxes and for HTTP requests that are being answered.
+const STOP_WAIT: Duration = Duration::from_secs(1);
+
+/// The ways between the control shard and the data shards.
+pub struct Links {
+    /// What the shards send, one batch per loop turn.
+    pub from_shards: mpsc::Receiver<Vec<ToControl>>,
+    /// One per shard, in the order of their indices.
+    pub shards: Vec<Mailbox>,
+}
+
+impl std::fmt::Debug for Links {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Links").field("shards", &self.shards.len()).finish_non_exhaustive()
+    }
+}
+
+/// Why the control shard could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("could not load the verification keys")]
+    Keys(#[from] KeyDirError),
+    #[error("the preloaded keys of tenant {tenant} are not a JWKS document")]
+    Preloaded { tenant: Uuid, source: serde_json::Error },
+    #[error("the JWKS URL `{url}` must begin with http:// or https:// and hold {{tenantId}}")]
+    JwksUrl { url: String },
+    #[error("could not start the control shard's thread")]
+    Thread(#[source] io::Error),
+    #[error("could not start the control shard's runtime")]
+    Runtime(#[source] io::Error),
+    #[error("the control shard ended while it started; its log line says why")]
+    Ended,
+}
+
+/// Starts the control shard on a thread of its own; returns once its keys are loaded.
+///
+/// The shards are given those keys through their mailboxes. JWKS URLs are fetched from then on, without waiting: a token
+/// that comes before its tenant's keys waits for the fetch that is under way.
+///
+/// # Errors
+/// [`StartError`]; a key file that can't be used is named.
+pub fn start(settings: Settings, links: Links) -> Result<Handle, StartError> {
+    if let Some(url) = &settings.keys.jwks_url
+        && !(url.contains("{tenantId}") && (url.starts_with("http://") || url.starts_with("https://")))
+    {
+        return Err(StartError::JwksUrl { url: url.clone() });
+    }
+    let documents = Documents::read(&settings)?;
+    let (commands, received) = mpsc::channel(COMMANDS_MAX);
+    let (started, outcome) = std::sync::mpsc::sync_channel(1);
+    let body = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(super::keys::refresh::RUNNING_MAX + 2)
+            .build()
+            .map_err(StartError::Runtime);
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        runtime.block_on(async {
+            match Shell::new(settings, links, documents, received) {
+                Ok(shell) => {
+                    // The starter waits for this; if it is gone, the closed command channel ends the loop.
+                    let _ = started.send(Ok(()));
+                    shell.run().await;
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        });
+        runtime.shutdown_background(); // a fetch that is under way is not worth waiting for
+    };
+    let thread =
+        std::thread::Builder::new().name("control".into()).spawn(body).map_err(StartError::Thread)?;
+    outcome.recv().map_err(|_| StartError::Ended)??;
+    Ok(Handle { commands, thread })
+}
+
+/// The key documents that are there before anything is fetched.
+struct Documents {
+    preloaded: Vec<(Uuid, Jwks)>,
+    files: Vec<(Uuid, Jwks)>,
+}
+
+impl Documents {
+    fn read(settings: &Settings) -> Result<Self, StartError> {
+        let parse = |(tenant, json): &(Uuid, Vec<u8>)| {
+            let tenant = *tenant;
+            let jwks = Jwks::parse(json).map_err(|source| StartError::Preloaded { tenant, source })?;
+            Ok((tenant, jwks))
+        };
+        let preloaded = settings.keys.preloaded.iter().map(parse).collect::<Result<_, StartError>>()?;
+        let files = settings.keys.dir.as_deref().map(read_dir).transpose()?.unwrap_or_default();
+        Ok(Self { preloaded, files })
+    }
+}
+
+/// What came back from a thread that may block.
+enum Finished {
+    Fetch { tenant: Uuid, outcome: Result<Fetched, FetchError> },
+    KeyDir { outcome: Result<Vec<(Uuid, Jwks)>, KeyDirError>, done: oneshot::Sender<Result<(), ReloadError>> },
+}
+
+/// What woke the loop.
+enum Wake {
+    Batches,
+    Question(Question),
+    Command(Option<Command>),
+    Finished(Finished),
+    Timeout,
+}
+
+/// Carries out what [`Control`] decides.
+struct Shell {
+    control: Control,
+    started: Instant,
+    from_shards: mpsc::Receiver<Vec<ToControl>>,
+    shards_are_gone: bool,
+    commands: mpsc::Receiver<Command>,
+    questions: mpsc::Receiver<Question>,
+    finished: mpsc::Receiver<Finished>,
+    finish: mpsc::Sender<Finished>,
+    desk: Desk,
+    facts: Facts,
+    extra: Option<Router>,
+    router: Router,
+    http: HttpBounds,
+    room: Arc<Semaphore>,
+    requests: JoinSet<()>,
+    fetcher: Option<Fetcher>,
+    key_dir: Option<std::path::PathBuf>,
+    stop_by: Option<Duration>,
+}
+
+impl Shell {
+    fn new(
+        settings: Settings,
+        links: Links,
+        documents: Documents,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<Self, StartError> {
+        let Settings {
+            started,
+            region,
+            public_url,
+            live,
+            http,
+            keys,
+            bounds,
+            make_verifier,
+            with_tenant,
+            extra,
+        } = settings;
+        let fetcher = Fetcher::new(&keys);
+        let key_dir = keys.dir.clone();
+        let facts = Facts {
+            region,
+            public_url: public_url.trim_end_matches('/').into(),
+            trusted_proxies: live.trusted_proxies.clone(),
+            body_bytes_max: http.body_bytes_max,
+        };
+        let mailboxes = links.shards;
+        let rss_bytes = Box::new(rss_bytes);
+        let parts = Parts { live, bounds, keys, make_verifier, with_tenant, mailboxes, rss_bytes };
+        let mut control = Control::new(parts, now(started));
+        control.preload(documents.preloaded, documents.files)?;
+        let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
+        let (finish, finished) = mpsc::channel(FINISHED_MAX);
+        let desk = Desk::new(ask);
+        let router = http::router(desk.clone(), facts.clone(), extra.clone());
+        Ok(Self {
+            control,
+            started,
+            from_shards: links.from_shards,
+            shards_are_gone: false,
+            commands,
+            questions,
+            finished,
+            finish,
+            desk,
+            facts,
+            extra,
+            router,
+            http,
+            room: Arc::new(Semaphore::new(http.requests_max)),
+            requests: JoinSet::new(),
+            fetcher,
+            key_dir,
+            stop_by: None,
+        })
+    }
+
+    async fn run(mut self) {
+        let mut batches = Vec::with_capacity(BATCHES_PER_TURN);
+        loop {
+            let now = now(self.started);
+            self.control.handle_timeout(now);
+            self.control.settle(now);
+            while let Some(effect) = self.control.poll_effect() {
+                self.carry_out(effect);
+            }
+            while self.requests.try_join_next().is_some() {}
+            let has_work = self.control.has_backlog() || !self.requests.is_empty();
+            if self.stop_by.is_some_and(|by| now.monotonic >= by || !has_work) {
+                return;
+            }
+            let wake = self.wait(now, &mut batches).await;
+            self.handle(wake, &mut batches);
+        }
+    }
+
+    async fn wait(&mut self, now: Now, batches: &mut Vec<Vec<ToControl>>) -> Wake {
+        let due = self.control.poll_timeout(now);
+        let due = self.stop_by.map_or(due, |by| due.min(by));
+        let until = tokio::time::Instant::from_std(self.started + due);
+        tokio::select! {
+            count = self.from_shards.recv_many(batches, BATCHES_PER_TURN), if !self.shards_are_gone => {
+                self.shards_are_gone = count == 0;
+                Wake::Batches
+            }
+            // Never none: the desk holds a sender, as does `finish`.
+            Some(question) = self.questions.recv() => Wake::Question(question),
+            Some(finished) = self.finished.recv() => Wake::Finished(finished),
+            command = self.commands.recv(), if self.stop_by.is_none() => Wake::Command(command),
+            _ = self.requests.join_next(), if self.stop_by.is_some() && !self.requests.is_empty() => Wake::Timeout,
+            () = tokio::time::sleep_until(until) => Wake::Timeout,
+        }
+    }
+
+    fn handle(&mut self, wake: Wake, batches: &mut Vec<Vec<ToControl>>) {
+        let now = now(self.started);
+        match wake {
+            Wake::Batches => {
+                for message in batches.drain(..).flatten() {
+                    self.control.handle(now, message);
+                }
+            }
+            Wake::Question(question) => {
+                self.control.question(now, question);
+                while let Ok(question) = self.questions.try_recv() {
+                    self.control.question(now, question);
+                }
+            }
+            Wake::Finished(Finished::Fetch { tenant, outcome }) => self.control.fetched(now, tenant, outcome),
+            Wake::Finished(Finished::KeyDir { outcome, done }) => {
+                let outcome = outcome.and_then(|files| self.control.replace_files(files));
+                // The operator may have stopped waiting.
+                let _ = done.send(outcome.map_err(ReloadError::Keys));
+            }
+            Wake::Command(Some(command)) => self.obey(now, command),
+            Wake::Command(None) => self.stop(now),
+            Wake::Timeout => {}
+        }
+    }
+
+    fn obey(&mut self, now: Now, command: Command) {
+        match command {
+            Command::Reload { live, done } => {
+                self.control.reload(&live);
+                self.facts.trusted_proxies = live.trusted_proxies;
+                self.router = http::router(self.desk.clone(), self.facts.clone(), self.extra.clone());
+                match self.key_dir.clone() {
+                    Some(dir) => self.block(move || Finished::KeyDir { outcome: read_dir(&dir), done }),
+                    None => drop(done.send(Ok(()))),
+                }
+            }
+            Command::Revoke { tenant, key_id } => self.control.revoke(tenant, &key_id),
+            Command::Drain { over, done } => self.control.drain(now, over, done),
+            Command::Stop => self.stop(now),
+        }
+    }
+
+    fn stop(&mut self, now: Now) {
+        self.control.stop();
+        self.stop_by = Some(now.monotonic + STOP_WAIT);
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Serve { socket, read, peer } => {
+                let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
+                    self.control.http_refused_total += 1;
+                    return; // dropping the socket closes it
+                };
+                let served = http::serve(socket, read, peer, self.router.clone(), self.http);
+                self.requests.spawn(async move {
+                    if let Err(error) = served.await {
+                        tracing::debug!(%peer, %error, "an HTTP request was not served to its end");
+                    }
+                    drop(place);
+                });
+            }
+            Effect::Fetch { tenant, entity_tag } => {
+                let Some(fetcher) = self.fetcher.clone() else {
+                    return; // without a URL nothing is ever queued
+                };
+                self.block(move || {
+                    let outcome = fetcher.fetch(tenant, entity_tag.as_deref());
+                    Finished::Fetch { tenant, outcome }
+                });
+            }
+        }
+    }
+
+    /// Runs something that may block, off this thread.
+    fn block(&self, work: impl FnOnce() -> Finished + Send + 'static) {
+        let finish = self.finish.clone();
+        tokio::task::spawn_blocking(move || {
+            // Closed only when the control shard has ended: then nobody wants to know.
+            let _ = finish.blocking_send(work());
+        });
+    }
+}
+
+fn now(started: Instant) -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { monotonic: started.elapsed(), unix_s: unix.as_secs() }
+}

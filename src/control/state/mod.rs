@@ -1,0 +1,324 @@
+//! All state of the control shard, as plain values: messages in, messages and effects out, time as an argument.
+//!
+//! [`super::run`] drives it: it hands in what arrived, then calls [`Control::settle`], which puts the turn's answers into
+//! the shards' mailboxes, and carries out what [`Control::poll_effect`] yields.
+
+mod keys;
+mod questions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+pub(super) use questions::{Checked, Health, Question};
+
+use super::handle::DrainOutcome;
+use super::keys::KeyStore;
+use super::keys::refresh::Refreshes;
+use super::link::{Mailbox, ShardLink};
+use super::messages::{ShardIndex, ToControl, ToShard};
+use super::overload::{Load, Overload};
+use super::settings::{Bounds, KeySettings, Live, MakeVerifier, Verify, WithTenant};
+use crate::limits::{Bucket, Buckets, Ledger, OpsWindows};
+use crate::time::Now;
+
+/// How soon a mailbox that was full is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
+
+/// What somebody else must do for the control shard: it does no I/O itself.
+#[derive(Debug)]
+pub(super) enum Effect {
+    Serve {
+        socket: OwnedFd,
+        read: Vec<u8>,
+        peer: SocketAddr,
+    },
+    /// Answered by [`Control::fetched`].
+    Fetch {
+        tenant: Uuid,
+        entity_tag: Option<Box<str>>,
+    },
+}
+
+/// Whoever waits for a tenant's keys.
+#[derive(Debug)]
+enum Waiter {
+    Shard { shard: ShardIndex, ticket: u64 },
+    Token { token: String, answer: oneshot::Sender<Checked> },
+}
+
+/// A `/metrics` request that waits for the shards' figures.
+struct Scrape {
+    /// By shard, the number of the report to wait for.
+    reports: Vec<u64>,
+    deadline: Duration,
+    answer: oneshot::Sender<String>,
+}
+
+struct Drain {
+    deadline: Duration,
+    waiting: Vec<oneshot::Sender<DrainOutcome>>,
+}
+
+/// What [`Control::new`] is told.
+pub(super) struct Parts {
+    pub live: Live,
+    pub bounds: Bounds,
+    pub keys: KeySettings,
+    pub make_verifier: MakeVerifier,
+    pub with_tenant: WithTenant,
+    pub mailboxes: Vec<Mailbox>,
+    /// Reads this process's resident memory.
+    pub rss_bytes: Box<dyn FnMut() -> Option<u64>>,
+}
+
+pub(super) struct Control {
+    bounds: Bounds,
+    shards: Vec<ShardLink>,
+    ledger: Ledger,
+    ops: OpsWindows,
+    buckets: Buckets,
+    overload: Overload,
+    rss_bytes_now: Option<u64>,
+    rss_bytes: Box<dyn FnMut() -> Option<u64>>,
+
+    store: KeyStore,
+    refreshes: Refreshes<Waiter>,
+    polled: BTreeSet<Uuid>,
+    entity_tags: BTreeMap<Uuid, Box<str>>,
+    key_dir: Option<PathBuf>,
+    has_url: bool,
+    fetch_unlisted: bool,
+    poll_interval: Duration,
+    fetches_total: u64,
+    fetch_failures_total: u64,
+    make_verifier: MakeVerifier,
+    verify: Verify,
+
+    scrapes: Vec<Scrape>,
+    draining: bool,
+    drain: Option<Drain>,
+    report_at: Duration,
+    poll_at: Duration,
+    effects: VecDeque<Effect>,
+    http_requests_total: u64,
+    pub http_refused_total: u64,
+}
+
+impl Control {
+    pub fn new(parts: Parts, now: Now) -> Self {
+        let Parts { live, bounds, keys, make_verifier, with_tenant, mailboxes, mut rss_bytes } = parts;
+        let store = KeyStore::new(with_tenant);
+        let indexed = mailboxes.into_iter().zip(0..);
+        Self {
+            bounds,
+            shards: indexed.map(|(mailbox, index)| ShardLink::new(index, mailbox)).collect(),
+            ledger: Ledger::new(),
+            ops: OpsWindows::new(),
+            buckets: Buckets::new(live.rates, live.exempt, bounds.buckets_max),
+            overload: Overload::new(live.marks),
+            rss_bytes_now: rss_bytes(),
+            rss_bytes,
+            verify: make_verifier(store.sets()),
+            make_verifier,
+            store,
+            refreshes: Refreshes::new(keys.refresh_interval, keys.refreshes_per_minute),
+            polled: keys.tenants.into_iter().collect(),
+            entity_tags: BTreeMap::new(),
+            has_url: keys.jwks_url.is_some(),
+            key_dir: keys.dir,
+            fetch_unlisted: keys.fetch_unlisted,
+            poll_interval: keys.poll_interval,
+            fetches_total: 0,
+            fetch_failures_total: 0,
+            scrapes: Vec::new(),
+            draining: false,
+            drain: None,
+            report_at: now.monotonic,
+            poll_at: now.monotonic,
+            effects: VecDeque::new(),
+            http_requests_total: 0,
+            http_refused_total: 0,
+        }
+    }
+
+    /// One message of a shard.
+    pub fn handle(&mut self, now: Now, message: ToControl) {
+        match message {
+            ToControl::Reserve { shard, ticket, claim, limits } => {
+                let ledger = &mut self.ledger;
+                Self::answer(&mut self.shards, &self.bounds, shard, || ToShard::Reserved {
+                    ticket,
+                    outcome: ledger.reserve(claim, limits),
+                });
+            }
+            ToControl::Release { claim } => self.ledger.release(claim),
+            ToControl::LeaseOps { shard, app, ops_per_minute, wanted } => {
+                let ops = &mut self.ops;
+                Self::answer(&mut self.shards, &self.bounds, shard, || {
+                    let lease = ops.lease(now.monotonic, app, ops_per_minute, wanted);
+                    ToShard::OpsLeased { app, granted: lease.granted, window_ends: lease.window_ends }
+                });
+            }
+            ToControl::Admit { shard, ticket, ip } => {
+                let buckets = &mut self.buckets;
+                Self::answer(&mut self.shards, &self.bounds, shard, || ToShard::Admitted {
+                    ticket,
+                    allowed: buckets.admit(now.monotonic, Bucket::Upgrade, ip),
+                });
+            }
+            ToControl::RefreshKeys { shard, ticket, tenant, key_id } => {
+                self.refresh(now, tenant, &key_id, Waiter::Shard { shard, ticket });
+            }
+            ToControl::Http { socket, read, peer } => {
+                self.http_requests_total += 1;
+                self.effects.push_back(Effect::Serve { socket, read, peer });
+            }
+            ToControl::Metrics { shard, metrics } => {
+                if let Some(link) = self.shards.get_mut(usize::from(shard)) {
+                    link.reported(now.monotonic, *metrics);
+                }
+            }
+            ToControl::Drained { shard } => {
+                if let Some(link) = self.shards.get_mut(usize::from(shard)) {
+                    link.drained = true;
+                }
+            }
+        }
+    }
+
+    /// Decides a shard's question, if its answer can be kept until the shard takes it.
+    fn answer(
+        shards: &mut [ShardLink],
+        bounds: &Bounds,
+        shard: ShardIndex,
+        decide: impl FnOnce() -> ToShard,
+    ) {
+        match shards.get_mut(usize::from(shard)) {
+            Some(link) => {
+                if link.has_room(bounds) {
+                    link.send(decide());
+                }
+            }
+            None => tracing::error!(shard, "a question came from a shard that this node does not have"),
+        }
+    }
+
+    fn broadcast(&mut self, message: impl Fn() -> ToShard) {
+        for link in &mut self.shards {
+            link.send(message());
+        }
+    }
+
+    /// Refuse new sessions, end the living ones over this time; `done` hears when every shard is through, or which are not.
+    pub fn drain(&mut self, now: Now, over: Duration, done: oneshot::Sender<DrainOutcome>) {
+        if !self.draining {
+            self.draining = true;
+            tracing::info!(over_s = over.as_secs(), "draining");
+            self.broadcast(|| ToShard::Drain { over });
+        }
+        let deadline = now.monotonic + over + self.bounds.drain_slack;
+        let drain = self.drain.get_or_insert_with(|| Drain { deadline, waiting: Vec::new() });
+        drain.waiting.push(done);
+    }
+
+    /// Takes new settings; what they change applies from the next decision.
+    pub fn reload(&mut self, live: &Live) {
+        self.buckets.reconfigure(live.rates, live.exempt.clone());
+        self.overload.reconfigure(live.marks);
+        self.broadcast(|| ToShard::Settings { settings: Arc::clone(&live.shards) });
+    }
+
+    /// Tells every shard to leave its loop.
+    pub fn stop(&mut self) {
+        self.broadcast(|| ToShard::Stop);
+    }
+
+    /// Does what has become due. Call it when [`Self::poll_timeout`] is reached; more often does no harm.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if now.monotonic >= self.report_at {
+            self.report_at = now.monotonic + self.bounds.report_interval;
+            self.rss_bytes_now = (self.rss_bytes)();
+            self.ops.forget_ended(now.monotonic);
+            self.buckets.sweep(now.monotonic);
+            for link in &mut self.shards {
+                link.ask_report(now.monotonic);
+            }
+        }
+        if now.monotonic >= self.poll_at {
+            self.poll_at = now.monotonic + self.poll_interval;
+            if self.has_url {
+                self.polled.iter().for_each(|&tenant| self.refreshes.poll(tenant));
+            }
+        }
+    }
+
+    /// Ends a turn: completes what can be completed and hands each shard this turn's messages as one batch.
+    pub fn settle(&mut self, now: Now) {
+        while let Some(tenant) = self.refreshes.start_next() {
+            self.fetches_total += 1;
+            let entity_tag = self.entity_tags.get(&tenant).cloned();
+            self.effects.push_back(Effect::Fetch { tenant, entity_tag });
+        }
+        if let Some(on) = self.overload.observe(self.load()) {
+            tracing::warn!(on, load = ?self.load(), "overload: new connections are {}", if on { "refused" } else { "welcome again" });
+            self.broadcast(|| ToShard::Shed { on });
+        }
+        for link in &mut self.shards {
+            link.flush(now.monotonic);
+            link.check(now.monotonic, &self.bounds);
+        }
+        self.settle_scrapes(now);
+        self.settle_drain(now);
+    }
+
+    /// Both counts are looked at: the shards' own is late by a report, the ledger knows only sessions with a token.
+    fn load(&self) -> Load {
+        let open = self.shards.iter().filter_map(|link| link.metrics.as_ref()).map(|m| m.connections).sum();
+        Load { connections: self.ledger.totals().connections.max(open), rss_bytes: self.rss_bytes_now }
+    }
+
+    fn settle_drain(&mut self, now: Now) {
+        let Some(drain) = &self.drain else {
+            return;
+        };
+        let stragglers: Vec<_> =
+            self.shards.iter().filter(|link| !link.drained).map(|link| link.index).collect();
+        if !stragglers.is_empty() && now.monotonic < drain.deadline {
+            return;
+        }
+        if !stragglers.is_empty() {
+            tracing::error!(?stragglers, "shards have not finished draining in time");
+        }
+        for done in self.drain.take().into_iter().flat_map(|drain| drain.waiting) {
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(DrainOutcome { stragglers: stragglers.clone() });
+        }
+    }
+
+    /// When [`Self::handle_timeout`] and [`Self::settle`] are due next if nothing else happens.
+    pub fn poll_timeout(&self, now: Now) -> Duration {
+        let scrapes = self.scrapes.iter().map(|scrape| scrape.deadline);
+        let drain = self.drain.iter().map(|drain| drain.deadline);
+        let retry = self.has_backlog().then_some(now.monotonic + RETRY_AFTER);
+        let due = scrapes.chain(drain).chain(retry).fold(self.report_at, Duration::min);
+        if self.has_url { due.min(self.poll_at) } else { due }
+    }
+
+    /// Whether messages still wait for a mailbox.
+    pub fn has_backlog(&self) -> bool {
+        self.shards.iter().any(|link| link.backlog() > 0)
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+}

@@ -26,6 +26,7 @@ pub mod limits;
 pub mod logging;
 pub mod mint;
 pub mod node;
+pub mod playground;
 pub mod protocol;
 pub mod shard;
 pub mod time;

@@ -1,1 +1,141 @@
-fn main() {}
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use wiresocket::config::{self, LogFormat, LogLevel, LogSettings};
+use wiresocket::node::{Listeners, Node};
+use wiresocket::{dev, logging, mint};
+
+/// Sync server for Yjs documents: multi-tenant, guarded by tokens, one thread per core.
+#[derive(Debug, Parser)]
+#[command(name = "wiresocket", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done or stopped by a signal, 1 failed while running, 2 wrong arguments, \
+                          78 wrong configuration.\n\
+                          Logs go to standard error. WIRESOCKET_LOG=debug shows more (the syntax is that of RUST_LOG).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Try it: one process, no configuration, a demo app with a token, and a playground in the browser.
+    Dev {
+        /// Where to listen; port 0 picks a free one.
+        #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+        listen: SocketAddr,
+        /// How many shards [default: one for each core but one].
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+        shards: Option<u16>,
+        /// Print one line of JSON once it accepts connections: ws, http, token, tenantId, appId, jwks.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a production node. SIGTERM drains it, SIGHUP reads the file again.
+    Node {
+        /// The configuration; tuning/node.toml documents every key.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say what is wrong with a configuration, or print what a node would run with.
+    CheckConfig {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Mint a token with any claims, or make a tenant's key: for tests and operators.
+    Token(mint::Args),
+}
+
+/// EX_CONFIG of sysexits.h.
+const WRONG_CONFIGURATION: u8 = 78;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Dev { listen, shards, json } => run_dev(listen, shards, json),
+        Command::Node { config } => run_node(&config),
+        Command::CheckConfig { file } => check_config(&file),
+        Command::Token(args) => match mint::run(&args) {
+            Ok(text) => {
+                println!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed(&error),
+        },
+    }
+}
+
+/// Prints an error with its causes.
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprint!("wiresocket: {error}");
+    let mut shown = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        // Some errors show their cause already.
+        if !shown.contains(&text) {
+            eprint!(": {text}");
+        }
+        shown = text;
+        source = cause.source();
+    }
+    eprintln!();
+    ExitCode::FAILURE
+}
+
+fn run_dev(listen: SocketAddr, shards: Option<u16>, json: bool) -> ExitCode {
+    if let Err(error) = logging::init(LogSettings { format: LogFormat::Human, level: LogLevel::Info }) {
+        return failed(&error);
+    }
+    match dev::start(listen, shards, json) {
+        Ok(node) => serve(node),
+        Err(error) => failed(&error),
+    }
+}
+
+fn serve(node: Node) -> ExitCode {
+    match node.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn run_node(file: &Path) -> ExitCode {
+    let config = match config::load(file) {
+        Ok(config) => config,
+        Err(error) => return wrong_configuration(&error),
+    };
+    let log_level = match logging::init(config.log) {
+        Ok(log_level) => log_level,
+        Err(error) => return failed(&error),
+    };
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let node = Listeners::bind(&config).and_then(|listeners| Node::start(config, listeners, Vec::new(), None));
+    match node {
+        Ok(node) => serve(node.with_reload(file, log_level)),
+        Err(error) => failed(&error),
+    }
+}
+
+fn check_config(file: &Path) -> ExitCode {
+    match config::load(file) {
+        Ok(config) => {
+            print!("{}", config::effective_toml(&config));
+            for warning in config.warnings() {
+                eprintln!("warning: {warning}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => wrong_configuration(&error),
+    }
+}
+
+fn wrong_configuration(error: &config::LoadError) -> ExitCode {
+    failed(error);
+    ExitCode::from(WRONG_CONFIGURATION)
+}

@@ -18,7 +18,6 @@ mod effective;
 mod host;
 mod list;
 mod literal;
-mod network;
 mod number;
 mod problem;
 mod read;
@@ -36,10 +35,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::limits::Network;
+
 pub use cores::{CoreLayout, CoreList, LayoutError};
 pub use effective::effective_toml;
 pub use host::{Host, HostError};
-pub use network::Network;
 pub use problem::{LoadError, Place, Problem, Problems};
 pub use read::{load, parse};
 pub use reload::{Reload, reload};

@@ -50,7 +50,7 @@ impl Shard {
                 }
             };
             let until = now.monotonic + self.settings.handshake_timeout;
-            let socket = Socket::new(stream.into(), peer, Stage::Handshake(Box::new(Handshake::new(until))));
+            let socket = Socket::new(stream.into(), peer, Stage::Handshake(Box::new(Handshake::new())));
             if let Some(key) = self.add_socket(socket) {
                 self.handshakes += 1;
                 self.deadlines.push(std::cmp::Reverse((until, key)));
@@ -147,7 +147,7 @@ impl Shard {
     fn client_ip(&self, key: Key) -> Option<IpAddr> {
         let socket = self.sockets.get(key)?;
         let Stage::Handshake(handshake) = &socket.stage else { return None };
-        let forwarded_for = handshake.head.as_ref()?.forwarded_for.as_deref();
+        let forwarded_for = handshake.head.as_ref()?.forwarded_for.as_deref().into_iter();
         Some(client_address(socket.peer.ip(), forwarded_for, &self.settings.trusted_proxies))
     }
 

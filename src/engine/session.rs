@@ -288,7 +288,7 @@ impl Engine {
         prescan::scan(update, &prescan::ScanLimits::default(), &mut self.scan)
             .map_err(|error| Refusal::InvalidPayload(format!("Malformed update: {error}").into()))?;
         let state = room.document.state();
-        if self.scan.is_known(|client| state.get(client)) && !self.scan.has_deletes() {
+        if self.scan.is_known(|client| state.get(client)) && self.scan.deletes().is_empty() {
             self.counters.updates_in += 1;
             self.acknowledge(key);
             return Ok(Outcome::Done);

@@ -26,11 +26,7 @@ fn main() -> io::Result<()> {
         println!("cargo::rerun-if-changed={}", folder.display());
     }
 
-    let assets = if bundled {
-        bundle(&dist)?
-    } else {
-        vec![(String::new(), unbundled)]
-    };
+    let assets = if bundled { bundle(&dist)? } else { vec![(String::new(), unbundled)] };
     let out = Path::new(&variable("OUT_DIR")?).join("playground.rs");
     fs::write(&out, generate(bundled, &assets)?)
 }
@@ -64,11 +60,8 @@ fn generate(bundled: bool, assets: &[(String, PathBuf)]) -> io::Result<String> {
     );
     for (name, path) in assets {
         let content_type = content_type(path)?;
-        writeln!(
-            code,
-            "    ({name:?}, {content_type:?}, include_bytes!({path:?})),"
-        )
-        .map_err(io::Error::other)?;
+        writeln!(code, "    ({name:?}, {content_type:?}, include_bytes!({path:?})),")
+            .map_err(io::Error::other)?;
     }
     code.push_str("];\n");
     Ok(code)

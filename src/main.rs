@@ -115,7 +115,8 @@ fn run_node(file: &Path) -> ExitCode {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let node = Listeners::bind(&config).and_then(|listeners| Node::start(config, listeners, Vec::new(), None));
+    let node =
+        Listeners::bind(&config).and_then(|listeners| Node::start(config, listeners, Vec::new(), None));
     match node {
         Ok(node) => serve(node.with_reload(file, log_level)),
         Err(error) => failed(&error),

@@ -20,7 +20,8 @@ use uuid::Uuid;
 use crate::auth::keys::{KeySets, parse_jwks};
 use crate::auth::{TokenError, Verifier};
 use crate::config::{
-    self, CoreLayout, Host, HostError, HttpSettings, LayoutError, NodeConfig, RING_MEMORY_BYTES, ShardSettings,
+    self, CoreLayout, Host, HostError, HttpSettings, LayoutError, NodeConfig, RING_MEMORY_BYTES,
+    ShardSettings,
 };
 use crate::control::messages::ShardIndex;
 use crate::control::{self, Bounds, HttpBounds, KeySettings, Links, Live, Mark, Marks, TokenRefused};
@@ -205,10 +206,8 @@ impl Node {
     /// # Errors
     /// [`NodeError`] if a thread ended by itself.
     pub fn run(mut self) -> Result<(), NodeError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(NodeError::Signals)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NodeError::Signals)?;
         let outcome = runtime.block_on(self.serve());
         let stopped = self.control.stop();
         outcome?;
@@ -232,7 +231,10 @@ impl Node {
             }
         }
         let over = self.config.drain_spread;
-        tracing::info!(over_s = over.as_secs_f32(), "draining: new sessions are refused, living ones are closed");
+        tracing::info!(
+            over_s = over.as_secs_f32(),
+            "draining: new sessions are refused, living ones are closed"
+        );
         let Ok(drained) = self.control.drain(over) else { return Err(NodeError::ControlEnded) };
         tokio::select! {
             outcome = drained => match outcome {
@@ -265,7 +267,8 @@ impl Node {
             Ok(host) => host,
             Err(error) => return tracing::error!("SIGHUP: the configuration stays as it was: {error}"),
         };
-        let names = |keys: &[config::KeyName]| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let names =
+            |keys: &[config::KeyName]| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let outcome = match self.control.reload(live(&reload.config, &host)) {
             Ok(outcome) => outcome,
             Err(error) => return tracing::error!("SIGHUP: the configuration stays as it was: {error}"),
@@ -274,12 +277,19 @@ impl Node {
             log_level.set_level(reload.config.log.level);
         }
         match outcome.await {
-            Ok(Ok(())) => tracing::info!(changed = names(&reload.changed), "SIGHUP: reloaded, with the key directory"),
-            Ok(Err(error)) => tracing::error!(changed = names(&reload.changed), "SIGHUP: reloaded, but {error}"),
+            Ok(Ok(())) => {
+                tracing::info!(changed = names(&reload.changed), "SIGHUP: reloaded, with the key directory")
+            }
+            Ok(Err(error)) => {
+                tracing::error!(changed = names(&reload.changed), "SIGHUP: reloaded, but {error}")
+            }
             Err(_) => tracing::error!("SIGHUP: the control shard is gone"),
         }
         if !reload.needs_restart.is_empty() {
-            tracing::warn!(keys = names(&reload.needs_restart), "SIGHUP: these keys take effect at the next start");
+            tracing::warn!(
+                keys = names(&reload.needs_restart),
+                "SIGHUP: these keys take effect at the next start"
+            );
         }
         self.config = reload.config;
     }
@@ -336,8 +346,9 @@ fn shard_settings(config: &NodeConfig) -> Arc<ShardSettings> {
 
 /// What of the configuration a reload may change.
 fn live(config: &NodeConfig, host: &Host) -> Live {
-    let HttpSettings { upgrades_per_minute, discovery_per_minute, usage_per_minute, health_per_minute, .. } =
-        config.http;
+    let HttpSettings {
+        upgrades_per_minute, discovery_per_minute, usage_per_minute, health_per_minute, ..
+    } = config.http;
     let overload = &config.overload;
     let mark = |capacity: u64| Mark {
         shed_at: share(capacity, overload.shed_above_percent),

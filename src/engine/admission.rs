@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::connection::{AppClaim, Channel, ChannelState};
 use super::event::{ConnectionId, Effect, Mail, MailBody, OpenSession, Opening, Ticket};
 use super::{Engine, Question};
-use crate::auth::origin;
-use crate::auth::TokenError;
 use crate::auth::Grant;
+use crate::auth::TokenError;
+use crate::auth::origin;
 use crate::limits::{Claim, Exceeded};
 use crate::protocol::close::Refusal;
 use crate::protocol::document::{DocumentId, DocumentName};
@@ -21,7 +21,10 @@ use crate::time::Now;
 pub(super) enum TokenCheck {
     Valid(Arc<Grant>),
     /// Its key may be newer than our set: ask once.
-    UnknownKey { tenant: uuid::Uuid, key_id: String },
+    UnknownKey {
+        tenant: uuid::Uuid,
+        key_id: String,
+    },
     Refused(Refusal),
 }
 
@@ -41,10 +44,10 @@ impl Engine {
         let denied = connection.channels.iter().position(|channel| &*channel.key == key);
         let token = match message {
             Message::Token { token, .. } => Some(token),
-            // A client doesn't fall silent at once when it is denied; what it still says changes nothing.
-            _ if denied.is_some() => return Ok(()),
-            Message::Leave | Message::Unknown(_) | Message::Stateless => return Ok(()),
-            _ => None,
+            // Provider 2 sends no Auth when it has no token; its first word is then step 1.
+            Message::StepOne(_) if denied.is_none() => None,
+            // A client doesn't fall silent at once when it is denied or has left; what it still says changes nothing.
+            _ => return Ok(()),
         };
         if let Some(at) = denied {
             connection.channels.remove(at);
@@ -77,7 +80,9 @@ impl Engine {
     pub(super) fn check_token(&mut self, now: Now, id: ConnectionId, token: &str) -> TokenCheck {
         let grant = match self.verifier.verify(now.unix_s, token) {
             Ok(grant) => grant,
-            Err(TokenError::UnknownKey { tenant, key_id }) => return TokenCheck::UnknownKey { tenant, key_id },
+            Err(TokenError::UnknownKey { tenant, key_id }) => {
+                return TokenCheck::UnknownKey { tenant, key_id };
+            }
             Err(error) => return TokenCheck::Refused(error.into()),
         };
         let origin = self.connections.get(id).and_then(|connection| connection.origin.as_deref());
@@ -115,12 +120,15 @@ impl Engine {
 
     /// The key set is as new as it gets: what is still unknown now is refused.
     pub(super) fn keys_refreshed(&mut self, now: Now, ticket: Ticket) {
-        let Some(Question::Keys { connection: id, channel: channel_id, token }) = self.questions.remove(&ticket)
+        let Some(Question::Keys { connection: id, channel: channel_id, token }) =
+            self.questions.remove(&ticket)
         else {
             return;
         };
         let check = self.check_token(now, id, &token);
-        let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else { return };
+        let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else {
+            return;
+        };
         let awaiting = matches!(channel.state, ChannelState::AwaitingKeys);
         match check {
             TokenCheck::Valid(grant) if awaiting => {
@@ -158,8 +166,12 @@ impl Engine {
         let to = document.shard(shards);
         if to != shard && alone {
             let replay = replay(channel, token);
-            let opening =
-                Opening { document: None, grant: connection.grant.clone(), origin: connection.origin.take(), replay };
+            let opening = Opening {
+                document: None,
+                grant: connection.grant.clone(),
+                origin: connection.origin.take(),
+                replay,
+            };
             self.forget_connection(now, id);
             self.effects.push_back(Effect::Move { connection: id, to, opening });
             return;
@@ -201,7 +213,8 @@ impl Engine {
     }
 
     pub(super) fn claim_answered(&mut self, now: Now, ticket: Ticket, outcome: Result<(), Exceeded>) {
-        let Some(Question::Claim { connection: id, channel: channel_id, claim }) = self.questions.remove(&ticket)
+        let Some(Question::Claim { connection: id, channel: channel_id, claim }) =
+            self.questions.remove(&ticket)
         else {
             return;
         };
@@ -260,7 +273,8 @@ impl Engine {
         let Some(grant) = channel.grant.clone() else { return };
         let ChannelState::AwaitingClaim { document, authenticate, .. } = &channel.state else { return };
         let (shard, hash) = (document.shard(shards), document.stable_hash());
-        let key = (&*channel.key != document.name.as_str() && !channel.key.is_empty()).then(|| channel.key.clone());
+        let key =
+            (&*channel.key != document.name.as_str() && !channel.key.is_empty()).then(|| channel.key.clone());
         let open = OpenSession {
             app: grant.app,
             name: document.name.clone(),
@@ -273,7 +287,9 @@ impl Engine {
         let held = std::mem::take(&mut channel.held);
         if shard == own {
             match self.open_session(now, link, channel_id, open) {
-                Ok(session) => self.set_state(id, channel_id, ChannelState::Local { session, document: hash }),
+                Ok(session) => {
+                    self.set_state(id, channel_id, ChannelState::Local { session, document: hash })
+                }
                 Err(refusal) => {
                     let claim = Claim { app: grant.app, connection: false, document: Some(hash) };
                     self.effects.push_back(Effect::Release { claim });

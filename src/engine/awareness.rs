@@ -119,7 +119,8 @@ impl Awareness {
             let mut introduces = true;
             if let Some(known) = self.states.get(&client) {
                 let returns = known.json.is_none() && !left && !owned_before;
-                let leaves = clock == known.clock && left && known.json.is_some() && known.owner == Some(session);
+                let leaves =
+                    clock == known.clock && left && known.json.is_some() && known.owner == Some(session);
                 if clock <= known.clock && !leaves {
                     if !returns {
                         continue;
@@ -323,8 +324,10 @@ mod tests {
     fn what_is_wrong_changes_nothing() {
         let mut room = Room::new(1);
         assert_eq!(room.say(0, &[(1, 1, "{}"), (2, 1, "{oops")]), Err(AwarenessError::Json));
-        assert_eq!(room.say(0, &[(1, 1, &"1".repeat(101))]).unwrap_err().to_string(),
-            "an awareness state has 101 bytes; at most 100 are allowed");
+        assert_eq!(
+            room.say(0, &[(1, 1, &"1".repeat(101))]).unwrap_err().to_string(),
+            "an awareness state has 101 bytes; at most 100 are allowed"
+        );
         assert!(room.awareness.is_empty());
         let deep = "[".repeat(90);
         assert_eq!(room.say(0, &[(1, 1, &deep)]), Err(AwarenessError::Json));

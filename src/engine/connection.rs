@@ -87,7 +87,8 @@ impl Channel {
 
     /// What this channel holds of its app's `maxDocuments`.
     fn document_claim(&self) -> Option<Claim> {
-        let (ChannelState::Local { document, .. } | ChannelState::Remote { document, .. }) = self.state else {
+        let (ChannelState::Local { document, .. } | ChannelState::Remote { document, .. }) = self.state
+        else {
             return None;
         };
         let app = self.grant.as_ref()?.app;
@@ -182,7 +183,8 @@ impl Engine {
                 }
             }
             Incoming::Text => {
-                let refusal = Refusal::Unsupported("Text messages have no meaning here; send binary ones".into());
+                let refusal =
+                    Refusal::Unsupported("Text messages have no meaning here; send binary ones".into());
                 self.close_connection(now, id, refusal);
             }
             Incoming::Ping(payload) => {
@@ -222,7 +224,13 @@ impl Engine {
         }
     }
 
-    fn hocuspocus_received(&mut self, now: Now, id: ConnectionId, key: &str, body: &[u8]) -> Result<(), Refusal> {
+    fn hocuspocus_received(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        key: &str,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let found = connection.channels.iter().find(|channel| &*channel.key == key);
         match found {
@@ -317,7 +325,9 @@ impl Engine {
 
     /// Takes an open channel out of its room and gives its place in `maxDocuments` back.
     fn leave_channel(&mut self, now: Now, id: ConnectionId, channel_id: u32) {
-        let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else { return };
+        let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else {
+            return;
+        };
         let claim = channel.document_claim();
         match std::mem::replace(&mut channel.state, ChannelState::Denied) {
             ChannelState::Local { session, .. } => self.session_left(now, session),
@@ -514,13 +524,17 @@ impl Engine {
         match self.check_token(now, id, token) {
             TokenCheck::Valid(grant) => self.token_renewed(now, id, channel_id, grant),
             TokenCheck::Refused(refusal) => self.deny_channel(now, id, channel_id, refusal),
-            TokenCheck::UnknownKey { tenant, key_id } => self.ask_for_keys(id, channel_id, token, tenant, key_id),
+            TokenCheck::UnknownKey { tenant, key_id } => {
+                self.ask_for_keys(id, channel_id, token, tenant, key_id)
+            }
         }
     }
 
     /// The other token is good; a newer one takes the place of the one at hand.
     pub(super) fn token_renewed(&mut self, now: Now, id: ConnectionId, channel_id: u32, renewed: Arc<Grant>) {
-        let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else { return };
+        let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else {
+            return;
+        };
         let Some(grant) = &channel.grant else { return };
         if grant.app != renewed.app {
             let refusal = Refusal::Forbidden("The new token is for another app".into());
@@ -599,7 +613,8 @@ impl Engine {
                 }
             }
             MailBody::Ended { channel, refusal } => {
-                if let Some(open) = self.connections.get_mut(mail.connection).and_then(|c| c.channel_mut(channel))
+                if let Some(open) =
+                    self.connections.get_mut(mail.connection).and_then(|c| c.channel_mut(channel))
                     && let ChannelState::Remote { document, .. } = open.state
                 {
                     // The other shard has forgotten it already: no need to say goodbye.
@@ -621,4 +636,3 @@ impl Engine {
 fn framing(key: &str) -> Framing<'_> {
     if key.is_empty() { Framing::YWebsocket } else { Framing::Hocuspocus { key } }
 }
-

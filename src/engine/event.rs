@@ -45,37 +45,95 @@ pub enum Incoming<'a> {
 
 #[derive(Debug)]
 pub enum Event<'a> {
-    Opened { connection: ConnectionId, opening: Opening },
-    Received { connection: ConnectionId, message: Incoming<'a> },
+    Opened {
+        connection: ConnectionId,
+        opening: Opening,
+    },
+    Received {
+        connection: ConnectionId,
+        message: Incoming<'a>,
+    },
     /// The socket is gone, in whatever way.
-    Closed { connection: ConnectionId },
+    Closed {
+        connection: ConnectionId,
+    },
     /// The socket's queue is over its bound: send its sessions nothing new.
-    Stalled { connection: ConnectionId },
+    Stalled {
+        connection: ConnectionId,
+    },
     /// The queue is empty again.
-    Resumed { connection: ConnectionId },
+    Resumed {
+        connection: ConnectionId,
+    },
     /// From another shard's engine.
-    Mail { from: ShardIndex, mail: Mail },
-    Reserved { ticket: Ticket, outcome: Result<(), Exceeded> },
-    OpsLeased { app: AppId, granted: u32, window_ends: Duration },
-    KeysRefreshed { ticket: Ticket },
-    Keys { sets: Arc<KeySets> },
-    KeyRevoked { tenant: Uuid, key_id: Arc<str> },
-    Drain { over: Duration },
+    Mail {
+        from: ShardIndex,
+        mail: Mail,
+    },
+    Reserved {
+        ticket: Ticket,
+        outcome: Result<(), Exceeded>,
+    },
+    OpsLeased {
+        app: AppId,
+        granted: u32,
+        window_ends: Duration,
+    },
+    KeysRefreshed {
+        ticket: Ticket,
+    },
+    Keys {
+        sets: Arc<KeySets>,
+    },
+    KeyRevoked {
+        tenant: Uuid,
+        key_id: Arc<str>,
+    },
+    Drain {
+        over: Duration,
+    },
 }
 
 #[derive(Debug)]
 pub enum Effect {
-    Reserve { ticket: Ticket, claim: Claim, limits: Limits },
-    Release { claim: Claim },
-    LeaseOps { app: AppId, ops_per_minute: u32, wanted: u32 },
-    RefreshKeys { ticket: Ticket, tenant: Uuid, key_id: String },
-    Mail { to: ShardIndex, mail: Mail },
+    Reserve {
+        ticket: Ticket,
+        claim: Claim,
+        limits: Limits,
+    },
+    Release {
+        claim: Claim,
+    },
+    LeaseOps {
+        app: AppId,
+        ops_per_minute: u32,
+        wanted: u32,
+    },
+    RefreshKeys {
+        ticket: Ticket,
+        tenant: Uuid,
+        key_id: String,
+    },
+    Mail {
+        to: ShardIndex,
+        mail: Mail,
+    },
     /// The connection's first document lives on another shard: hand its socket over. The engine has forgotten it.
-    Move { connection: ConnectionId, to: ShardIndex, opening: Opening },
+    Move {
+        connection: ConnectionId,
+        to: ShardIndex,
+        opening: Opening,
+    },
     /// Send a close frame, then end the socket. The engine has forgotten it.
-    Close { connection: ConnectionId, refusal: Refusal },
+    Close {
+        connection: ConnectionId,
+        refusal: Refusal,
+    },
     /// One document of a Hocuspocus socket was refused in band; the socket stays.
-    Denied { connection: ConnectionId, refusal: Refusal },
+    Denied {
+        connection: ConnectionId,
+        refusal: Refusal,
+    },
 }
 
 /// Between two engines: a Hocuspocus socket on one shard, a document on another. `connection` is the socket's key on
@@ -89,16 +147,32 @@ pub struct Mail {
 #[derive(Debug)]
 pub enum MailBody {
     // to the document's shard
-    Open { channel: u32, session: OpenSession },
-    Message { channel: u32, body: Box<[u8]> },
-    Leave { channel: u32 },
+    Open {
+        channel: u32,
+        session: OpenSession,
+    },
+    Message {
+        channel: u32,
+        body: Box<[u8]>,
+    },
+    Leave {
+        channel: u32,
+    },
     /// The token of this channel was renewed with another rate.
-    OpsPerMinute { channel: u32, ops_per_minute: u32 },
+    OpsPerMinute {
+        channel: u32,
+        ops_per_minute: u32,
+    },
     Stalled,
     Resumed,
     // to the socket's shard
-    Deliver { frames: Vec<u8> },
-    Ended { channel: u32, refusal: Refusal },
+    Deliver {
+        frames: Vec<u8>,
+    },
+    Ended {
+        channel: u32,
+        refusal: Refusal,
+    },
 }
 
 /// What a document's shard must know to let a session in.

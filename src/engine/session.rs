@@ -200,7 +200,9 @@ impl Engine {
     }
 
     fn send_step_one(&mut self, key: Key) {
-        let Some(room) = self.sessions.get(key).and_then(|session| self.rooms.get(session.room)) else { return };
+        let Some(room) = self.sessions.get(key).and_then(|session| self.rooms.get(session.room)) else {
+            return;
+        };
         let mut state = Vec::new();
         room.document.state().encode(&mut state);
         self.reply(key, |framing, out| framing.step_one(out, &state));
@@ -280,7 +282,13 @@ impl Engine {
     }
 
     /// A step 2 (`answer`) or an update: pre-scan, ops, apply, relay, acknowledge.
-    fn update_received(&mut self, now: Now, key: Key, update: &[u8], answer: bool) -> Result<Outcome, Refusal> {
+    fn update_received(
+        &mut self,
+        now: Now,
+        key: Key,
+        update: &[u8],
+        answer: bool,
+    ) -> Result<Outcome, Refusal> {
         let Some(session) = self.sessions.get(key) else { return Ok(Outcome::Done) };
         let (room_key, ops_per_minute) = (session.room, session.ops_per_minute);
         let Some(room) = self.rooms.get(room_key) else { return Ok(Outcome::Done) };
@@ -451,17 +459,16 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key) else { return Ok(()) };
         let room_key = session.room;
         let Some(room) = self.rooms.get_mut(room_key) else { return Ok(()) };
-        let changed = room
-            .awareness
-            .apply(now.monotonic, key, &mut session.owned, update, limits)
-            .map_err(|error| match error {
+        let changed = room.awareness.apply(now.monotonic, key, &mut session.owned, update, limits).map_err(
+            |error| match error {
                 AwarenessError::Encoding(_) | AwarenessError::Json => {
                     Refusal::InvalidPayload(format!("Malformed awareness: {error}").into())
                 }
                 AwarenessError::StateTooBig { .. } | AwarenessError::TooManyClients { .. } => {
                     Refusal::TooBig(error.to_string().into())
                 }
-            })?;
+            },
+        )?;
         if !room.awareness_set && !room.awareness.is_empty() {
             room.awareness_set = true;
             self.timers.set(now.monotonic + AWARENESS_CHECK, Timer::Awareness(room_key));
@@ -697,7 +704,8 @@ impl Engine {
     ) {
         let target = Target::Shard { shard: from, connection };
         let links = &mut self.links;
-        let link = *self.remote_links.entry((from, connection)).or_insert_with(|| links.insert(Link::new(target)));
+        let link =
+            *self.remote_links.entry((from, connection)).or_insert_with(|| links.insert(Link::new(target)));
         if let Err(refusal) = self.open_session(now, link, channel, open) {
             if self.links.get(link).is_some_and(|link| link.sessions.is_empty()) {
                 self.links.remove(link);

@@ -49,21 +49,14 @@ pub fn is_bundled() -> bool {
 fn find(assets: &[(&str, &'static str, &'static [u8])], path: &str) -> Option<Asset> {
     let name = path.strip_prefix('/').unwrap_or(path);
     let (_, content_type, bytes) = assets.iter().find(|(asset, ..)| *asset == name)?;
-    Some(Asset {
-        content_type,
-        bytes,
-        cache_control: if is_hashed(name) { FOR_EVER } else { EACH_TIME },
-    })
+    Some(Asset { content_type, bytes, cache_control: if is_hashed(name) { FOR_EVER } else { EACH_TIME } })
 }
 
 /// Whether `name` is `<stem>-<eight of A-Z 0-9>.<extension>`, as the bundler names its output.
 fn is_hashed(name: &str) -> bool {
     let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
     stem.rsplit_once('-').is_some_and(|(_, hash)| {
-        hash.len() == 8
-            && hash
-                .bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
     })
 }
 
@@ -73,16 +66,8 @@ mod tests {
 
     const SAMPLE: &[(&str, &str, &[u8])] = &[
         ("", "text/html; charset=utf-8", b"<!doctype html>"),
-        (
-            "main-RFVOT3L2.js",
-            "text/javascript; charset=utf-8",
-            b"export {}",
-        ),
-        (
-            "read-me.txt",
-            "text/plain; charset=utf-8",
-            b"no hash in the name",
-        ),
+        ("main-RFVOT3L2.js", "text/javascript; charset=utf-8", b"export {}"),
+        ("read-me.txt", "text/plain; charset=utf-8", b"no hash in the name"),
     ];
 
     #[test]
@@ -109,14 +94,7 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_list_is_not_found() {
-        for path in [
-            "main-RFVOT3L2.js.map",
-            "//",
-            "../mod.rs",
-            "/etc/passwd",
-            "index.html",
-            "config.json",
-        ] {
+        for path in ["main-RFVOT3L2.js.map", "//", "../mod.rs", "/etc/passwd", "index.html", "config.json"] {
             assert_eq!(find(SAMPLE, path), None, "{path}");
         }
     }
@@ -126,18 +104,11 @@ mod tests {
         let page = asset("").expect("a page, bundled or not");
         assert_eq!(page.content_type, "text/html; charset=utf-8");
         let html = std::str::from_utf8(page.bytes).expect("UTF-8");
-        let named: Vec<&str> = html
-            .split("=\"/playground/")
-            .skip(1)
-            .filter_map(|rest| rest.split('"').next())
-            .collect();
+        let named: Vec<&str> =
+            html.split("=\"/playground/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         for name in &named {
             assert!(asset(name).is_some(), "the page names {name}");
         }
-        assert_eq!(
-            is_bundled(),
-            !named.is_empty(),
-            "only the real page has files"
-        );
+        assert_eq!(is_bundled(), !named.is_empty(), "only the real page has files");
     }
 }

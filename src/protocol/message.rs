@@ -70,7 +70,10 @@ pub enum HocuspocusFrame<'a> {
     Ping,
     Pong,
     /// `key` is the document's name, or name NUL session id; `body` parses as a [`Message`].
-    Document { key: &'a str, body: &'a [u8] },
+    Document {
+        key: &'a str,
+        body: &'a [u8],
+    },
 }
 
 /// Why a frame is no message.

@@ -106,7 +106,9 @@ impl Shard {
     fn parse_head(&mut self, now: Now, key: Key) {
         let limits =
             HeadLimits { head_bytes_max: self.settings.request_head_bytes_max, ..self.head_limits() };
-        let Some(Socket { stage: Stage::Handshake(handshake), .. }) = self.sockets.get_mut(key) else { return };
+        let Some(Socket { stage: Stage::Handshake(handshake), .. }) = self.sockets.get_mut(key) else {
+            return;
+        };
         match request::parse(&handshake.bytes, &limits) {
             Ok(Status::Incomplete) => {}
             Ok(Status::Complete(head)) if head.upgrade.is_none() => self.hand_to_control(key),
@@ -240,8 +242,7 @@ impl Shard {
             Route::Document(ref name) => Some(name.clone()),
             Route::Root => None,
         };
-        let opening =
-            Opening { document, grant, origin: upgrade.origin.clone(), replay: Vec::new() };
+        let opening = Opening { document, grant, origin: upgrade.origin.clone(), replay: Vec::new() };
         self.upgrade_socket(now, key, &upgrade, opening);
     }
 
@@ -357,4 +358,3 @@ impl Shard {
         Some(socket)
     }
 }
-

@@ -35,7 +35,9 @@ impl Shard {
     fn control_said(&mut self, now: Now, message: ToShard) {
         let event = match message {
             ToShard::Reserved { ticket, outcome } => Event::Reserved { ticket, outcome },
-            ToShard::OpsLeased { app, granted, window_ends } => Event::OpsLeased { app, granted, window_ends },
+            ToShard::OpsLeased { app, granted, window_ends } => {
+                Event::OpsLeased { app, granted, window_ends }
+            }
             ToShard::Admitted { ticket, allowed } => {
                 if let Some(key) = self.awaiting.remove(&ticket) {
                     self.admitted(now, key, allowed);

@@ -36,9 +36,9 @@ use self::socket::Socket;
 use crate::auth::{KeySets, Policy, Verifier};
 use crate::config::{RING_MEMORY_BYTES, ShardSettings};
 use crate::control::messages::{ShardIndex, ToControl};
+use crate::engine::Engine;
 use crate::engine::event::Ticket;
 use crate::engine::slab::{Key, Slab};
-use crate::engine::Engine;
 use crate::time::Now;
 
 /// The largest read from a socket, and so the most that one socket brings into one turn.

@@ -79,7 +79,9 @@ impl Poller {
         let every = libc::timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
         let spec = libc::itimerspec { it_interval: every, it_value: every };
         // SAFETY: `spec` lives through the call; no old value is asked for.
-        check(unsafe { libc::timerfd_settime(ticker.as_raw_fd(), 0, &raw const spec, std::ptr::null_mut()) })?;
+        check(unsafe {
+            libc::timerfd_settime(ticker.as_raw_fd(), 0, &raw const spec, std::ptr::null_mut())
+        })?;
         let poller = Self { epoll, ticker, events: Vec::with_capacity(EVENTS_MAX) };
         poller.control(libc::EPOLL_CTL_ADD, poller.ticker.as_raw_fd(), Interest::READ.bits(), TICKER)?;
         Ok(poller)
@@ -226,8 +228,9 @@ mod tests {
                 far.write_all(&[round]).unwrap();
                 poller.sleep().await;
                 poller.poll(&mut ready).unwrap();
-                let readable =
-                    ready.iter().any(|r| matches!(r, Ready::Socket { key: k, readable: true, .. } if *k == key));
+                let readable = ready
+                    .iter()
+                    .any(|r| matches!(r, Ready::Socket { key: k, readable: true, .. } if *k == key));
                 if !readable {
                     // only the ticker may have woken us
                     poller.sleep().await;

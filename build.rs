@@ -3,6 +3,8 @@
 //! `npm run build` in `src/playground` leaves the page in `src/playground/dist`. Cargo never runs npm: whoever has no
 //! Node.js builds the same server, with a page in the playground's place that says how to get it.
 
+#![allow(clippy::disallowed_methods)] // a build script reads its environment
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};

@@ -35,5 +35,6 @@ pub use link::Mailbox;
 pub use overload::{Mark, Marks};
 pub use run::{Links, StartError, start};
 pub use settings::{
-    Bounds, HttpBounds, KeySettings, Live, MakeVerifier, Settings, TokenRefused, Verify, WithTenant,
+    Bounds, HttpBounds, KeyFunctions, KeySettings, Live, MakeVerifier, Settings, TokenRefused, Verify,
+    WithTenant, WithoutKey,
 };

@@ -76,7 +76,7 @@ impl Default for Rates {
             upgrades_per_minute: 60,
             discovery_per_minute: 60,
             usage_per_minute: 12,
-            health_per_minute: 600,
+            health_per_minute: 6000,
         }
     }
 }

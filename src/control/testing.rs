@@ -168,6 +168,11 @@ impl Node {
         }
     }
 
+    /// What shards have been sent by now.
+    pub fn sent(&self) -> Vec<(ShardIndex, ToShard)> {
+        self.to_shards.try_iter().collect()
+    }
+
     /// A client's socket, and the other end, not yet handed over.
     pub fn connect(&self) -> (TcpStream, TcpStream, SocketAddr) {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();

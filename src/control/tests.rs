@@ -39,7 +39,8 @@ fn the_keys_of_listed_tenants_are_fetched_at_the_start() {
     let server = JwksServer::start(&jwks(&["k9"], &[]));
     let node = Node::start(1, |settings| fetch(settings, polling(&server)));
     assert!(server.next_request().starts_with(&format!("GET /{TENANT}/.well-known/jwks HTTP/1.1\r\n")));
-    // The start waited for them: nothing has to be refreshed for the first token.
+    let keys = node.sent().iter().filter(|(_, message)| matches!(message, ToShard::Keys { .. })).count();
+    assert_eq!(keys, 2, "the empty set and the fetched one: the start has waited for them");
     assert_eq!(node.get("/usage?token=key:k9").status, 200);
     assert!(server.requests.try_recv().is_err(), "more than one fetch");
 }

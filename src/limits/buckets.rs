@@ -234,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_that_no_sweep_has_reached_is_full_again_all_the_same() {
+        let mut buckets = buckets(1000);
+        for n in 0..300 {
+            assert!(buckets.admit(S, Bucket::Usage, v4(n / 3)));
+        }
+        for n in (0..300).rev() {
+            assert!(buckets.admit(61 * S, Bucket::Usage, v4(n / 3)), "address {}", n / 3);
+        }
+        assert!(!buckets.admit(61 * S, Bucket::Usage, v4(50)));
+    }
+
+    #[test]
     fn addresses_and_purposes_have_buckets_of_their_own() {
         let mut buckets = buckets(10);
         for _ in 0..4 {

@@ -219,6 +219,9 @@ fn a_silent_shard_degrades_the_node_until_it_answers() {
     }
     assert_eq!(rig.control.health(), Health::Degraded);
     assert!(rig.taken(0).len() <= 4, "a silent shard is flooded with reports");
+    let mut page = rig.ask(|answer| Question::Metrics { answer });
+    rig.report(1, ShardMetrics::default());
+    assert!(page.try_recv().is_ok(), "a scrape waits for a shard that is known to be silent");
     for _ in 0..4 {
         rig.report(0, ShardMetrics::default());
     }

@@ -22,6 +22,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done or stopped by a signal, 1 failed wh
                           Logs go to standard error. WIRESOCKET_LOG=debug shows more (the syntax is that of RUST_LOG).";
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // there is one of it
 enum Command {
     /// Try it: one process, no configuration, a demo app with a token, and a playground in the browser.
     Dev {

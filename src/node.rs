@@ -24,7 +24,9 @@ use crate::config::{
     ShardSettings,
 };
 use crate::control::messages::ShardIndex;
-use crate::control::{self, Bounds, HttpBounds, KeySettings, Links, Live, Mark, Marks, TokenRefused};
+use crate::control::{
+    self, Bounds, HttpBounds, KeyFunctions, KeySettings, Links, Live, Mark, Marks, TokenRefused,
+};
 use crate::limits::Rates;
 use crate::logging::LogLevelHandle;
 use crate::shard::mailbox::{Letter, Mailbox, Sender, mailbox};
@@ -269,7 +271,7 @@ impl Node {
         };
         let names =
             |keys: &[config::KeyName]| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let outcome = match self.control.reload(live(&reload.config, &host)) {
+        let outcome = match self.control.reload(live(&reload.config, &host, self.address)) {
             Ok(outcome) => outcome,
             Err(error) => return tracing::error!("SIGHUP: the configuration stays as it was: {error}"),
         };
@@ -345,17 +347,27 @@ fn shard_settings(config: &NodeConfig) -> Arc<ShardSettings> {
 }
 
 /// What of the configuration a reload may change.
-fn live(config: &NodeConfig, host: &Host) -> Live {
+fn live(config: &NodeConfig, host: &Host, address: SocketAddr) -> Live {
     let HttpSettings {
         upgrades_per_minute, discovery_per_minute, usage_per_minute, health_per_minute, ..
     } = config.http;
     let overload = &config.overload;
-    let mark = |capacity: u64| Mark {
-        shed_at: share(capacity, overload.shed_above_percent),
-        recover_at: share(capacity, overload.accept_below_percent),
-    };
+    let mark = |capacity: u64| Mark::of(capacity, overload.shed_above_percent, overload.accept_below_percent);
     Live {
         shards: shard_settings(config),
+        keys: KeySettings {
+            dir: config.keys.key_dir.clone(),
+            jwks_url: config.keys.jwks_url.as_ref().map(ToString::to_string),
+            tenants: config.keys.tenants.clone(),
+            poll_interval: config.keys.jwks_poll,
+            refresh_interval: config.keys.key_refresh_interval,
+            stale_after: config.keys.key_set_stale_after,
+            ..KeySettings::default()
+        },
+        region: config.node.region.as_str().into(),
+        public_url: config.public_url(address).as_str().into(),
+        cors_origins: config.http.cors_origins.iter().map(|origin| origin.as_str().into()).collect(),
+        retry_after: config.shard.retry_after,
         rates: Rates {
             upgrades_per_minute: upgrades_per_minute.unwrap_or(0),
             discovery_per_minute: discovery_per_minute.unwrap_or(0),
@@ -371,10 +383,6 @@ fn live(config: &NodeConfig, host: &Host) -> Live {
     }
 }
 
-fn share(capacity: u64, percent: u8) -> u64 {
-    u64::try_from(u128::from(capacity) * u128::from(percent) / 100).unwrap_or(u64::MAX)
-}
-
 fn control_settings(
     config: &NodeConfig,
     started: Instant,
@@ -383,30 +391,20 @@ fn control_settings(
     extra: Option<Router>,
 ) -> Result<control::Settings, NodeError> {
     let host = Host::detect()?;
-    let policy = shard::token_policy(&config.shard);
-    let (cache, seed) = (config.shard.token_cache_entries, random()?);
+    let seed = random()?;
     Ok(control::Settings {
         started,
-        region: config.node.region.as_str().into(),
-        public_url: config.public_url(address).as_str().into(),
-        live: live(config, &host),
+        live: live(config, &host, address),
         http: HttpBounds {
             head_timeout: config.shard.handshake_timeout,
             head_bytes_max: config.shard.request_head_bytes_max.max(8192),
             ..HttpBounds::default()
         },
-        keys: KeySettings {
-            preloaded,
-            dir: config.keys.key_dir.clone(),
-            jwks_url: config.keys.jwks_url.as_ref().map(ToString::to_string),
-            tenants: config.keys.tenants.clone(),
-            poll_interval: config.keys.jwks_poll,
-            refresh_interval: config.keys.key_refresh_interval,
-            ..KeySettings::default()
-        },
         bounds: Bounds::default(),
-        make_verifier: Box::new(move |sets| {
-            let mut verifier = Verifier::new(policy.clone(), sets, cache, seed);
+        preloaded_keys: preloaded,
+        make_verifier: Box::new(move |settings, sets| {
+            let policy = shard::token_policy(settings);
+            let mut verifier = Verifier::new(policy, sets, settings.token_cache_entries, seed);
             Box::new(move |unix_s, token| {
                 verifier.verify(unix_s, token).map_err(|error| {
                     let unknown_key = match &error {
@@ -417,10 +415,13 @@ fn control_settings(
                 })
             })
         }),
-        with_tenant: Box::new(|sets, tenant, json| {
-            let keys = parse_jwks(json).map_err(|error| error.to_string())?;
-            Ok(sets.with_tenant(tenant, keys))
-        }),
+        key_functions: KeyFunctions {
+            with_tenant: Box::new(|sets, tenant, json| {
+                let keys = parse_jwks(json).map_err(|error| error.to_string())?;
+                Ok(sets.with_tenant(tenant, keys))
+            }),
+            without_key: Box::new(KeySets::without_key),
+        },
         extra,
     })
 }

@@ -1,7 +1,12 @@
 //! Everything the shards and the control shard say to one another. They meet nowhere else.
 //!
-//! Invariant: nothing on the per-message path of a document waits for an answer; a shard asks at a handshake, at the
-//! opening of a document and when its ops lease runs out.
+//! Invariants: nothing on the per-message path of a document waits for an answer; a shard asks at a handshake, at the
+//! opening of a document and when its ops lease runs out. Answers to a shard come in the order of its questions, except
+//! [`ToShard::KeysRefreshed`], which may have to wait for a fetch.
+//!
+//! A question may stay unanswered, and is then undecided (nothing is reserved or leased): its shard had left its mailbox
+//! full for too long, or the node is stopping. So a shard gives every question a time-out; and if a granted
+//! [`ToShard::Reserved`] arrives for a ticket that it has given up, it must send [`ToControl::Release`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -30,11 +35,13 @@ pub enum ToControl {
     Reserve { shard: ShardIndex, ticket: Ticket, claim: Claim, limits: Limits },
     /// A claim that was granted is over, however it ended.
     Release { claim: Claim },
-    /// A shard wants to let `wanted` more ops of this app through. Answered by [`ToShard::OpsLeased`].
+    /// A shard wants to let `wanted` more ops of this app through. Answered by [`ToShard::OpsLeased`]. What is leased and
+    /// not used is lost to the other shards until the window ends: ask for what is at hand and little more.
     LeaseOps { shard: ShardIndex, app: AppId, ops_per_minute: u32, wanted: u32 },
     /// May this address open one more WebSocket now? Answered by [`ToShard::Admitted`].
     Admit { shard: ShardIndex, ticket: Ticket, ip: IpAddr },
-    /// A token names a key that the set lacks. Answered by [`ToShard::KeysRefreshed`] after at most one fetch.
+    /// A token names a key that the set lacks. Answered by [`ToShard::KeysRefreshed`] after at most one fetch; if that has
+    /// brought new keys, [`ToShard::Keys`] comes before the answer.
     RefreshKeys { shard: ShardIndex, ticket: Ticket, tenant: Uuid, key_id: String },
     /// A request that is not an upgrade, with what was already read of it.
     Http { socket: OwnedFd, read: Vec<u8>, peer: SocketAddr },
@@ -64,11 +71,12 @@ pub enum ToShard {
     KeysRefreshed {
         ticket: Ticket,
     },
-    /// Replaces the preloaded set (start-up, rotation, reload). Sessions signed by a key that is no longer in the set live on.
+    /// Replaces the key sets (start-up, rotation, reload, revocation); the first comes before anything else. Sessions
+    /// signed by a key that is no longer in the set live on.
     Keys {
         sets: Arc<KeySets>,
     },
-    /// Ends every session signed with this key.
+    /// Ends every session signed with this key. [`ToShard::Keys`] without it has come before.
     KeyRevoked {
         tenant: Uuid,
         key_id: Arc<str>,

@@ -257,7 +257,7 @@ impl NodeFigures {
 
     fn encode_histograms(&self, page: &mut Page<'_>) -> fmt::Result {
         let turns = self.by_shard(|shard| shard.metrics.turn_us.clone());
-        page.histograms("wiresocket_shard_turn_seconds", "Length of a loop turn", TURN_US, 1e-6, turns)?;
+        page.histograms("wiresocket_shard_turn_seconds", "Length of a loop turn", TURN_US, 1e6, turns)?;
         let node = |figure: fn(&ShardMetrics) -> &Histogram<u64>| {
             let mut sum = Histogram::<u64>::new(2).expect("two significant digits are valid");
             for shard in &self.shards {
@@ -282,8 +282,9 @@ const BATCH_UPDATES: &[u64] = &[1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000
 const WRITE_BYTES: &[u64] =
     &[16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216];
 
-/// Counts per bucket (not cumulative: the encoder adds up), and the sum, both scaled by `unit`.
-fn buckets(histogram: &Histogram<u64>, bounds: &[u64], unit: f64) -> (Vec<(f64, u64)>, f64) {
+/// Counts per bucket (not cumulative: the encoder adds up), and the sum; `per_unit` of the histogram's values are one of the
+/// page's. Divided, not multiplied: 100 / 1e6 is 0.0001, 100 * 1e-6 is not.
+fn buckets(histogram: &Histogram<u64>, bounds: &[u64], per_unit: f64) -> (Vec<(f64, u64)>, f64) {
     let mut counts = vec![0u64; bounds.len() + 1];
     let mut sum = 0.0;
     for step in histogram.iter_recorded() {
@@ -292,9 +293,9 @@ fn buckets(histogram: &Histogram<u64>, bounds: &[u64], unit: f64) -> (Vec<(f64, 
         // The value is the upper end of its resolution; a recorded value just at a bound must count below that bound.
         let lowest = histogram.lowest_equivalent(value);
         counts[bounds.partition_point(|&bound| bound < lowest)] += count;
-        sum += histogram.median_equivalent(value) as f64 * count as f64 * unit;
+        sum += histogram.median_equivalent(value) as f64 * count as f64 / per_unit;
     }
-    let upper = bounds.iter().map(|&bound| bound as f64 * unit).chain([f64::INFINITY]);
+    let upper = bounds.iter().map(|&bound| bound as f64 / per_unit).chain([f64::INFINITY]);
     (upper.zip(counts).collect(), sum)
 }
 
@@ -352,12 +353,12 @@ impl Page<'_> {
         name: &str,
         help: &str,
         bounds: &[u64],
-        unit: f64,
+        per_unit: f64,
         values: impl IntoIterator<Item = (String, Histogram<u64>)>,
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         values.into_iter().try_for_each(|(shard, value)| {
-            let (counts, sum) = buckets(&value, bounds, unit);
+            let (counts, sum) = buckets(&value, bounds, per_unit);
             family.encode_family(&[("shard", shard)])?.encode_histogram::<NoLabelSet>(
                 sum,
                 value.len(),
@@ -440,7 +441,7 @@ mod tests {
     fn histograms_become_cumulative_buckets_in_base_units() {
         let page = two_shards();
         for line in [
-            "wiresocket_shard_turn_seconds_bucket{le=\"5e-5\",shard=\"1\"} 0",
+            "wiresocket_shard_turn_seconds_bucket{le=\"0.00005\",shard=\"1\"} 0",
             "wiresocket_shard_turn_seconds_bucket{le=\"0.0001\",shard=\"1\"} 1",
             "wiresocket_shard_turn_seconds_bucket{le=\"0.0025\",shard=\"1\"} 2",
             "wiresocket_shard_turn_seconds_bucket{le=\"+Inf\",shard=\"1\"} 2",

@@ -4,7 +4,7 @@
 //! carries a drain through. Data shards reach it only through [`messages`].
 //!
 //! Invariants:
-//! - One task owns all state ([`state::Control`], plain values); everything else sends it messages.
+//! - One task owns all state (plain values); everything else sends it messages.
 //! - It never blocks and never waits for a shard: what a full mailbox gives back is kept within a bound and tried again,
 //!   and a shard that stays silent makes the node report `degraded`.
 //! - Answers to a shard keep the order of its questions.
@@ -35,5 +35,6 @@ pub use link::Mailbox;
 pub use overload::{Mark, Marks};
 pub use run::{Links, StartError, start};
 pub use settings::{
-    Bounds, HttpBounds, KeySettings, Live, MakeVerifier, Settings, TokenRefused, Verify, WithTenant,
+    Bounds, HttpBounds, KeyFunctions, KeySettings, Live, MakeVerifier, Settings, TokenRefused, Verify,
+    WithTenant, WithoutKey,
 };

@@ -10,13 +10,13 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Shed at `percent` of `capacity`, recover five points below.
+    /// Both lines as shares of what the node is planned for.
     #[must_use]
-    pub fn at_percent(capacity: u64, percent: u8) -> Self {
+    pub fn of(capacity: u64, shed_percent: u8, recover_percent: u8) -> Self {
         let share = |percent: u8| u64::try_from(u128::from(capacity) * u128::from(percent) / 100);
         Self {
-            shed_at: share(percent).unwrap_or(u64::MAX),
-            recover_at: share(percent.saturating_sub(5)).unwrap_or(u64::MAX),
+            shed_at: share(shed_percent).unwrap_or(u64::MAX),
+            recover_at: share(recover_percent).unwrap_or(u64::MAX),
         }
     }
 }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn shedding_begins_at_the_mark_and_ends_below_the_lower_one() {
-        let marks = Marks { connections: Some(Mark::at_percent(100, 80)), rss_bytes: None };
+        let marks = Marks { connections: Some(Mark::of(100, 80, 75)), rss_bytes: None };
         let mut overload = Overload::new(marks);
         assert_eq!(overload.observe(load(79, 0)), None);
         assert_eq!(overload.observe(load(80, 0)), Some(true));
@@ -124,8 +124,7 @@ mod tests {
 
     #[test]
     fn a_reload_that_removes_the_marks_ends_the_shedding() {
-        let mut overload =
-            Overload::new(Marks { connections: Some(Mark::at_percent(10, 80)), rss_bytes: None });
+        let mut overload = Overload::new(Marks { connections: Some(Mark::of(10, 80, 70)), rss_bytes: None });
         assert_eq!(overload.observe(load(10, 0)), Some(true));
         overload.reconfigure(Marks::default());
         assert_eq!(overload.observe(load(10, 0)), Some(false));

@@ -63,15 +63,15 @@ pub enum StartError {
     Ended,
 }
 
-/// Starts the control shard on a thread of its own; returns once its keys are loaded.
+/// Starts the control shard on a thread of its own; returns once its keys are loaded, those of the listed tenants' URLs
+/// too, or when fetching them takes longer than [`super::KeySettings::start_wait`].
 ///
-/// The shards are given those keys through their mailboxes. JWKS URLs are fetched from then on, without waiting: a token
-/// that comes before its tenant's keys waits for the fetch that is under way.
+/// The shards are given the keys through their mailboxes.
 ///
 /// # Errors
 /// [`StartError`]; a key file that can't be used is named.
 pub fn start(settings: Settings, links: Links) -> Result<Handle, StartError> {
-    if let Some(url) = &settings.keys.jwks_url
+    if let Some(url) = &settings.live.keys.jwks_url
         && !(url.contains("{tenantId}") && (url.starts_with("http://") || url.starts_with("https://")))
     {
         return Err(StartError::JwksUrl { url: url.clone() });
@@ -91,11 +91,7 @@ pub fn start(settings: Settings, links: Links) -> Result<Handle, StartError> {
         };
         runtime.block_on(async {
             match Shell::new(settings, links, documents, received) {
-                Ok(shell) => {
-                    // The starter waits for this; if it is gone, the closed command channel ends the loop.
-                    let _ = started.send(Ok(()));
-                    shell.run().await;
-                }
+                Ok(shell) => shell.run(started).await,
                 Err(error) => drop(started.send(Err(error))),
             }
         });
@@ -120,8 +116,8 @@ impl Documents {
             let jwks = Jwks::parse(json).map_err(|source| StartError::Preloaded { tenant, source })?;
             Ok((tenant, jwks))
         };
-        let preloaded = settings.keys.preloaded.iter().map(parse).collect::<Result<_, StartError>>()?;
-        let files = settings.keys.dir.as_deref().map(read_dir).transpose()?.unwrap_or_default();
+        let preloaded = settings.preloaded_keys.iter().map(parse).collect::<Result<_, StartError>>()?;
+        let files = settings.live.keys.dir.as_deref().map(read_dir).transpose()?.unwrap_or_default();
         Ok(Self { preloaded, files })
     }
 }
@@ -152,7 +148,6 @@ struct Shell {
     finished: mpsc::Receiver<Finished>,
     finish: mpsc::Sender<Finished>,
     desk: Desk,
-    facts: Facts,
     extra: Option<Router>,
     router: Router,
     http: HttpBounds,
@@ -160,6 +155,8 @@ struct Shell {
     requests: JoinSet<()>,
     fetcher: Option<Fetcher>,
     key_dir: Option<std::path::PathBuf>,
+    /// When the start no longer waits for keys.
+    start_by: Duration,
     stop_by: Option<Duration>,
 }
 
@@ -170,35 +167,21 @@ impl Shell {
         documents: Documents,
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, StartError> {
-        let Settings {
-            started,
-            region,
-            public_url,
-            live,
-            http,
-            keys,
-            bounds,
-            make_verifier,
-            with_tenant,
-            extra,
-        } = settings;
-        let fetcher = Fetcher::new(&keys);
-        let key_dir = keys.dir.clone();
-        let facts = Facts {
-            region,
-            public_url: public_url.trim_end_matches('/').into(),
-            trusted_proxies: live.trusted_proxies.clone(),
-            body_bytes_max: http.body_bytes_max,
-        };
+        let Settings { started, live, http, bounds, preloaded_keys: _, make_verifier, key_functions, extra } =
+            settings;
+        let fetcher = Fetcher::new(&live.keys);
+        let key_dir = live.keys.dir.clone();
+        let start_by = now(started).monotonic.saturating_add(live.keys.start_wait);
+        let facts = Facts::of(&live, http.body_bytes_max);
         let mailboxes = links.shards;
         let rss_bytes = Box::new(rss_bytes);
-        let parts = Parts { live, bounds, keys, make_verifier, with_tenant, mailboxes, rss_bytes };
+        let parts = Parts { live, bounds, make_verifier, key_functions, mailboxes, rss_bytes };
         let mut control = Control::new(parts, now(started));
         control.preload(documents.preloaded, documents.files)?;
         let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
         let (finish, finished) = mpsc::channel(FINISHED_MAX);
         let desk = Desk::new(ask);
-        let router = http::router(desk.clone(), facts.clone(), extra.clone());
+        let router = http::router(desk.clone(), facts, extra.clone());
         Ok(Self {
             control,
             started,
@@ -209,7 +192,6 @@ impl Shell {
             finished,
             finish,
             desk,
-            facts,
             extra,
             router,
             http,
@@ -217,11 +199,14 @@ impl Shell {
             requests: JoinSet::new(),
             fetcher,
             key_dir,
+            start_by,
             stop_by: None,
         })
     }
 
-    async fn run(mut self) {
+    /// Runs until it is stopped; `started` hears when the keys are there.
+    async fn run(mut self, started: std::sync::mpsc::SyncSender<Result<(), StartError>>) {
+        let mut started = Some(started);
         let mut batches = Vec::with_capacity(BATCHES_PER_TURN);
         loop {
             let now = now(self.started);
@@ -231,6 +216,10 @@ impl Shell {
                 self.carry_out(effect);
             }
             while self.requests.try_join_next().is_some() {}
+            if !self.control.is_fetching() || now.monotonic >= self.start_by {
+                // If whoever waits for this is gone, the closed command channel ends the loop.
+                started.take().map(|started| started.send(Ok(())));
+            }
             let has_work = self.control.has_backlog() || !self.requests.is_empty();
             if self.stop_by.is_some_and(|by| now.monotonic >= by || !has_work) {
                 return;
@@ -243,6 +232,7 @@ impl Shell {
     async fn wait(&mut self, now: Now, batches: &mut Vec<Vec<ToControl>>) -> Wake {
         let due = self.control.poll_timeout(now);
         let due = self.stop_by.map_or(due, |by| due.min(by));
+        let due = if now.monotonic < self.start_by { due.min(self.start_by) } else { due };
         let until = tokio::time::Instant::from_std(self.started + due);
         tokio::select! {
             count = self.from_shards.recv_many(batches, BATCHES_PER_TURN), if !self.shards_are_gone => {
@@ -287,12 +277,17 @@ impl Shell {
     fn obey(&mut self, now: Now, command: Command) {
         match command {
             Command::Reload { live, done } => {
-                self.control.reload(&live);
-                self.facts.trusted_proxies = live.trusted_proxies;
-                self.router = http::router(self.desk.clone(), self.facts.clone(), self.extra.clone());
+                self.control.reload(now, &live);
+                let facts = Facts::of(&live, self.http.body_bytes_max);
+                self.router = http::router(self.desk.clone(), facts, self.extra.clone());
+                self.fetcher = Fetcher::new(&live.keys);
+                self.key_dir = live.keys.dir;
                 match self.key_dir.clone() {
                     Some(dir) => self.block(move || Finished::KeyDir { outcome: read_dir(&dir), done }),
-                    None => drop(done.send(Ok(()))),
+                    None => {
+                        let outcome = self.control.replace_files(Vec::new());
+                        drop(done.send(outcome.map_err(ReloadError::Keys)));
+                    }
                 }
             }
             Command::Revoke { tenant, key_id } => self.control.revoke(tenant, &key_id),

@@ -26,27 +26,40 @@ pub struct TokenRefused {
 /// Checks a token: wall clock in Unix seconds, the token.
 pub type Verify = Box<dyn FnMut(u64, &str) -> Result<Arc<Grant>, TokenRefused>>;
 
-/// Makes the check for a key set; called again whenever the set changes, so a verifier's cache ends with its set.
-pub type MakeVerifier = Box<dyn Fn(Arc<KeySets>) -> Verify + Send>;
+/// Makes the check for these settings and keys; called again whenever one of them changes, so a verifier's cache ends
+/// with what it was filled under.
+pub type MakeVerifier = Box<dyn Fn(&ShardSettings, Arc<KeySets>) -> Verify + Send>;
 
 /// Replaces one tenant's keys by those of a JWKS document (RFC 7517); `{"keys":[]}` takes them all away.
 /// The error says what is wrong with the document.
 pub type WithTenant = Box<dyn Fn(&KeySets, Uuid, &[u8]) -> Result<KeySets, String> + Send>;
 
+/// Revokes one key of a tenant, whether it is in the set or not.
+pub type WithoutKey = Box<dyn Fn(&KeySets, Uuid, &str) -> KeySets + Send>;
+
+/// What `auth` does with key sets.
+pub struct KeyFunctions {
+    pub with_tenant: WithTenant,
+    pub without_key: WithoutKey,
+}
+
+impl fmt::Debug for KeyFunctions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyFunctions").finish_non_exhaustive()
+    }
+}
+
 /// Everything [`super::start`] is told.
 pub struct Settings {
     /// The origin of [`crate::time::Now::monotonic`]: the same instant for every thread of the node.
     pub started: Instant,
-    /// This node's region, as `/discovery` names it.
-    pub region: Box<str>,
-    /// Where clients reach this node (`wss://host`), without a trailing slash.
-    pub public_url: Box<str>,
     pub live: Live,
     pub http: HttpBounds,
-    pub keys: KeySettings,
     pub bounds: Bounds,
+    /// JWKS documents known at start (dev); they never change.
+    pub preloaded_keys: Vec<(Uuid, Vec<u8>)>,
     pub make_verifier: MakeVerifier,
-    pub with_tenant: WithTenant,
+    pub key_functions: KeyFunctions,
     /// Further routes, behind the node's own: paths that the node answers itself are not reached here.
     pub extra: Option<Router>,
 }
@@ -54,11 +67,8 @@ pub struct Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
-            .field("region", &self.region)
-            .field("public_url", &self.public_url)
             .field("live", &self.live)
             .field("http", &self.http)
-            .field("keys", &self.keys)
             .field("bounds", &self.bounds)
             .finish_non_exhaustive()
     }
@@ -69,6 +79,15 @@ impl fmt::Debug for Settings {
 pub struct Live {
     /// Handed on to every shard.
     pub shards: Arc<ShardSettings>,
+    pub keys: KeySettings,
+    /// This node's region, as `/discovery` names it.
+    pub region: Box<str>,
+    /// Where clients reach this node (`wss://host`); a trailing slash doesn't matter.
+    pub public_url: Box<str>,
+    /// Origins whose pages may read `/usage` and `/discovery`; `*` is any.
+    pub cors_origins: Vec<Box<str>>,
+    /// `Retry-After` of an unhealthy node, before jitter.
+    pub retry_after: Duration,
     pub rates: Rates,
     /// Networks that the per-address buckets don't count.
     pub exempt: Vec<Network>,
@@ -104,15 +123,13 @@ impl Default for HttpBounds {
 }
 
 /// Where verification keys come from. A tenant's keys are those of all its sources together.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySettings {
-    /// JWKS documents known at start (dev); they never change.
-    pub preloaded: Vec<(Uuid, Vec<u8>)>,
     /// A directory of `<tenantid>.json` files, each a JWKS document. Read at start and on reload.
     pub dir: Option<PathBuf>,
     /// A URL with `{tenantId}` in it, http or https. Polled.
     pub jwks_url: Option<String>,
-    /// The tenants whose URL is polled from the start.
+    /// The tenants whose URL is fetched before [`super::start`] returns, and polled from then on.
     pub tenants: Vec<Uuid>,
     /// Whether a token of a tenant that isn't listed may cause a fetch; if that finds keys, the tenant is polled from then on.
     pub fetch_unlisted: bool,
@@ -121,22 +138,27 @@ pub struct KeySettings {
     pub refresh_interval: Duration,
     /// Refreshes of all tenants in any minute.
     pub refreshes_per_minute: u32,
+    /// A tenant's fetched keys are no longer trusted when fetching them has failed for this long.
+    pub stale_after: Duration,
     pub fetch_timeout: Duration,
+    /// How long [`super::start`] waits for the listed tenants' keys before it goes on without.
+    pub start_wait: Duration,
     pub jwks_bytes_max: u64,
 }
 
 impl Default for KeySettings {
     fn default() -> Self {
         Self {
-            preloaded: Vec::new(),
             dir: None,
             jwks_url: None,
             tenants: Vec::new(),
             fetch_unlisted: true,
-            poll_interval: Duration::from_secs(60),
+            poll_interval: Duration::from_secs(300),
             refresh_interval: Duration::from_secs(10),
             refreshes_per_minute: 60,
+            stale_after: Duration::from_secs(86_400),
             fetch_timeout: Duration::from_secs(5),
+            start_wait: Duration::from_secs(15),
             jwks_bytes_max: 256 * 1024,
         }
     }

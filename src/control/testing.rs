@@ -11,11 +11,12 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use super::messages::{ShardIndex, ToControl, ToShard};
-use super::{Bounds, Handle, HttpBounds, KeySettings, Links, Live, Mailbox, Marks, Settings, StartError};
-use super::{MakeVerifier, TokenRefused, Verify, WithTenant, start};
+use super::{
+    Bounds, Handle, HttpBounds, KeyFunctions, KeySettings, Links, Live, Mailbox, MakeVerifier, Marks,
+};
+use super::{Settings, StartError, TokenRefused, Verify, start};
 use crate::auth::keys::KeySets;
 use crate::auth::{Grant, Limits};
-use crate::config::ShardSettings;
 use crate::limits::Rates;
 use crate::protocol::close::Refusal;
 use crate::protocol::document::AppId;
@@ -49,7 +50,7 @@ pub fn grant() -> Arc<Grant> {
 /// Checks tokens of the form `key:<key id>`.
 pub fn make_verifier(known: &KnownKeys) -> MakeVerifier {
     let known = Arc::clone(known);
-    Box::new(move |_sets| {
+    Box::new(move |_settings, _sets| {
         let known = known.lock().unwrap().clone();
         let verify: Verify = Box::new(move |_unix_s, token| match token.strip_prefix("key:") {
             Some(key) if known.contains(key) => Ok(grant()),
@@ -62,9 +63,9 @@ pub fn make_verifier(known: &KnownKeys) -> MakeVerifier {
     })
 }
 
-pub fn with_tenant(known: &KnownKeys) -> WithTenant {
+pub fn key_functions(known: &KnownKeys) -> KeyFunctions {
     let known = Arc::clone(known);
-    Box::new(move |_sets, _tenant, json| {
+    let with_tenant = Box::new(move |_sets: &KeySets, _tenant: Uuid, json: &[u8]| {
         let jwks: Value = serde_json::from_slice(json).unwrap();
         let ids = jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned());
         let ids: BTreeSet<_> = ids.collect();
@@ -73,7 +74,8 @@ pub fn with_tenant(known: &KnownKeys) -> WithTenant {
         }
         *known.lock().unwrap() = ids;
         Ok(KeySets::default())
-    })
+    });
+    KeyFunctions { with_tenant, without_key: Box::new(|_sets, _tenant, _key| KeySets::default()) }
 }
 
 pub fn jwks(keys: &[&str], revoked: &[&str]) -> String {
@@ -83,7 +85,12 @@ pub fn jwks(keys: &[&str], revoked: &[&str]) -> String {
 
 pub fn live() -> Live {
     Live {
-        shards: Arc::new(ShardSettings { engine: crate::engine::Settings::default() }),
+        shards: Arc::new(crate::config::NodeConfig::dev(([127, 0, 0, 1], 0).into(), None).shard),
+        keys: KeySettings::default(),
+        region: "aws-us-east-1".into(),
+        public_url: "wss://node.example.com/".into(),
+        cors_origins: vec!["*".into()],
+        retry_after: Duration::from_secs(10),
         rates: Rates::UNLIMITED,
         exempt: Vec::new(),
         trusted_proxies: Vec::new(),
@@ -94,17 +101,12 @@ pub fn live() -> Live {
 pub fn settings(known: &KnownKeys) -> Settings {
     Settings {
         started: Instant::now(),
-        region: "aws-us-east-1".into(),
-        public_url: "wss://node.example.com/".into(),
         live: live(),
         http: HttpBounds::default(),
-        keys: KeySettings {
-            preloaded: vec![(TENANT, jwks(&["k1"], &[]).into_bytes())],
-            ..KeySettings::default()
-        },
+        preloaded_keys: vec![(TENANT, jwks(&["k1"], &[]).into_bytes())],
         bounds: Bounds::default(),
         make_verifier: make_verifier(known),
-        with_tenant: with_tenant(known),
+        key_functions: key_functions(known),
         extra: None,
     }
 }
@@ -163,6 +165,11 @@ impl Node {
                 return found;
             }
         }
+    }
+
+    /// What shards have been sent by now.
+    pub fn sent(&self) -> Vec<(ShardIndex, ToShard)> {
+        self.to_shards.try_iter().collect()
     }
 
     /// A client's socket, and the other end, not yet handed over.

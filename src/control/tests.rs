@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::messages::{ToControl, ToShard};
 use super::testing::{JwksServer, Node, TENANT, jwks, live};
-use super::{KeySettings, ReloadError, StartError};
+use super::{KeySettings, Live, ReloadError, Settings, StartError};
 
 fn polling(server: &JwksServer) -> KeySettings {
     KeySettings {
@@ -15,6 +15,12 @@ fn polling(server: &JwksServer) -> KeySettings {
         poll_interval: Duration::from_secs(3600),
         ..KeySettings::default()
     }
+}
+
+/// These sources and no preloaded keys.
+fn fetch(settings: &mut Settings, keys: KeySettings) {
+    settings.preloaded_keys.clear();
+    settings.live.keys = keys;
 }
 
 fn keys(node: &Node) {
@@ -31,18 +37,61 @@ fn revoked(node: &Node) -> String {
 #[test]
 fn the_keys_of_listed_tenants_are_fetched_at_the_start() {
     let server = JwksServer::start(&jwks(&["k9"], &[]));
-    let node = Node::start(1, |settings| settings.keys = polling(&server));
+    let node = Node::start(1, |settings| fetch(settings, polling(&server)));
     assert!(server.next_request().starts_with(&format!("GET /{TENANT}/.well-known/jwks HTTP/1.1\r\n")));
-    keys(&node); // the empty set of the start
-    keys(&node);
+    let keys = node.sent().iter().filter(|(_, message)| matches!(message, ToShard::Keys { .. })).count();
+    assert_eq!(keys, 2, "the empty set and the fetched one: the start has waited for them");
     assert_eq!(node.get("/usage?token=key:k9").status, 200);
+    assert!(server.requests.try_recv().is_err(), "more than one fetch");
+}
+
+#[test]
+fn a_start_goes_on_without_keys_that_cannot_be_fetched() {
+    let server = JwksServer::start("");
+    server.serve_raw("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let node = Node::start(1, |settings| fetch(settings, polling(&server)));
+    assert_eq!(node.get("/health").status, 200);
+}
+
+#[test]
+fn a_document_that_has_not_changed_is_not_taken_again() {
+    let server = JwksServer::start(&jwks(&["k1"], &[]));
+    let node = Node::start(1, |settings| fetch(settings, polling(&server)));
+    server.next_request();
+    keys(&node);
+    keys(&node);
+    server.serve_raw("HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n");
+    node.send(ToControl::RefreshKeys { shard: 0, ticket: 7, tenant: TENANT, key_id: "x".into() });
+    node.next(|_, message| match message {
+        ToShard::KeysRefreshed { ticket: 7 } => Some(()),
+        ToShard::Keys { .. } => panic!("unchanged keys were handed out"),
+        _ => None,
+    });
+    assert!(server.next_request().to_ascii_lowercase().contains("if-none-match"));
+    assert_eq!(node.get("/usage?token=key:k1").status, 200);
+}
+
+#[test]
+fn a_reload_may_bring_other_sources_of_keys() {
+    let first = JwksServer::start(&jwks(&["k1"], &[]));
+    let second = JwksServer::start(&jwks(&["k2"], &[]));
+    let node = Node::start(1, |settings| fetch(settings, polling(&first)));
+    assert_eq!(node.get("/usage?token=key:k1").status, 200);
+    let changed = Live { keys: polling(&second), ..live() };
+    node.handle.reload(changed).unwrap().blocking_recv().unwrap().unwrap();
+    assert!(!second.next_request().to_ascii_lowercase().contains("if-none-match"));
+    assert_eq!(node.get("/usage?token=key:k2").status, 200); // waits for the fetch if it is still under way
+    assert_eq!(node.get("/usage?token=key:k1").status, 401);
+    let without = Live { keys: KeySettings::default(), ..live() };
+    node.handle.reload(without).unwrap().blocking_recv().unwrap().unwrap();
+    assert_eq!(node.get("/usage?token=key:k2").status, 401);
 }
 
 #[test]
 fn a_poll_asks_with_the_entity_tag_and_brings_rotation_and_revocation() {
     let server = JwksServer::start(&jwks(&["k1", "k2"], &[]));
     let node = Node::start(1, |settings| {
-        settings.keys = KeySettings { poll_interval: Duration::from_millis(20), ..polling(&server) };
+        fetch(settings, KeySettings { poll_interval: Duration::from_millis(20), ..polling(&server) });
     });
     assert!(!server.next_request().contains("if-none-match"));
     assert!(server.next_request().to_ascii_lowercase().contains("if-none-match: \""));
@@ -55,7 +104,7 @@ fn a_poll_asks_with_the_entity_tag_and_brings_rotation_and_revocation() {
 #[test]
 fn an_unknown_key_is_fetched_once_for_all_who_wait_and_the_keys_come_before_the_answers() {
     let server = JwksServer::start(&jwks(&["k1"], &[]));
-    let node = Node::start(2, |settings| settings.keys = polling(&server));
+    let node = Node::start(2, |settings| fetch(settings, polling(&server)));
     server.next_request();
     keys(&node);
     keys(&node);
@@ -98,7 +147,7 @@ impl<S> Pipe for S {}
 #[test]
 fn an_http_request_with_an_unknown_key_waits_for_the_refresh_too() {
     let server = JwksServer::start(&jwks(&["k1"], &[]));
-    let node = Node::start(1, |settings| settings.keys = polling(&server));
+    let node = Node::start(1, |settings| fetch(settings, polling(&server)));
     server.next_request();
     keys(&node);
     keys(&node);
@@ -109,7 +158,7 @@ fn an_http_request_with_an_unknown_key_waits_for_the_refresh_too() {
 #[test]
 fn a_refresh_that_fails_answers_all_the_same_and_keeps_the_keys() {
     let server = JwksServer::start(&jwks(&["k1"], &[]));
-    let node = Node::start(1, |settings| settings.keys = polling(&server));
+    let node = Node::start(1, |settings| fetch(settings, polling(&server)));
     server.next_request();
     keys(&node);
     keys(&node);
@@ -132,8 +181,7 @@ fn a_document_over_the_size_cap_is_not_taken() {
     let long = jwks(&["k2"; 200], &[]);
     let server = JwksServer::start(&long);
     let node = Node::start(1, |settings| {
-        settings.keys = KeySettings { jwks_bytes_max: 1000, ..polling(&server) };
-        settings.keys.preloaded = vec![(TENANT, jwks(&["k1"], &[]).into_bytes())];
+        settings.live.keys = KeySettings { jwks_bytes_max: 1000, ..polling(&server) };
     });
     server.next_request();
     node.send(ToControl::RefreshKeys { shard: 0, ticket: 7, tenant: TENANT, key_id: "k2".into() });
@@ -148,18 +196,18 @@ fn key_files_are_loaded_at_the_start_and_read_again_on_reload() {
     let file = dir.path().join(format!("{TENANT}.json"));
     std::fs::write(&file, jwks(&["k1"], &[])).unwrap();
     std::fs::write(dir.path().join("README"), "not a key file").unwrap();
-    let node = Node::start(1, |settings| {
-        settings.keys = KeySettings { dir: Some(dir.path().to_owned()), ..KeySettings::default() };
-    });
+    let keys = KeySettings { dir: Some(dir.path().to_owned()), ..KeySettings::default() };
+    let same_dir = || Live { keys: keys.clone(), ..live() };
+    let node = Node::start(1, |settings| fetch(settings, keys.clone()));
     assert_eq!(node.get("/usage?token=key:k1").status, 200);
 
     std::fs::write(&file, jwks(&["k2"], &["k1"])).unwrap();
-    node.handle.reload(live()).unwrap().blocking_recv().unwrap().unwrap();
+    node.handle.reload(same_dir()).unwrap().blocking_recv().unwrap().unwrap();
     assert_eq!(revoked(&node), "k1");
     assert_eq!(node.get("/usage?token=key:k2").status, 200);
 
     std::fs::write(&file, "{").unwrap();
-    let outcome = node.handle.reload(live()).unwrap().blocking_recv().unwrap();
+    let outcome = node.handle.reload(same_dir()).unwrap().blocking_recv().unwrap();
     let Err(ReloadError::Keys(error)) = outcome else { panic!("{outcome:?}") };
     assert!(error.to_string().contains(&TENANT.to_string()), "{error} does not name the file");
     assert_eq!(node.get("/usage?token=key:k2").status, 200);
@@ -171,8 +219,9 @@ fn a_start_with_unusable_keys_fails_and_names_the_file() {
     let in_dir = |name: String, content: &str| {
         let path = dir.path().join(&name);
         std::fs::write(&path, content).unwrap();
-        let error =
-            Node::try_start(1, |settings| settings.keys.dir = Some(dir.path().to_owned())).err().unwrap();
+        let error = Node::try_start(1, |settings| settings.live.keys.dir = Some(dir.path().to_owned()))
+            .err()
+            .unwrap();
         std::fs::remove_file(path).unwrap();
         let StartError::Keys(error) = error else { panic!("{error:?}") };
         assert!(error.to_string().contains(&name), "`{error}` does not name {name}");
@@ -181,7 +230,7 @@ fn a_start_with_unusable_keys_fails_and_names_the_file() {
     in_dir(format!("{}.json", Uuid::from_u128(5)), &jwks(&["bad"], &[]));
     in_dir("tenant.json".into(), &jwks(&["k1"], &[]));
     let missing = dir.path().join("missing");
-    let error = Node::try_start(1, |settings| settings.keys.dir = Some(missing)).err().unwrap();
+    let error = Node::try_start(1, |settings| settings.live.keys.dir = Some(missing)).err().unwrap();
     assert!(matches!(error, StartError::Keys(_)), "{error:?}");
 }
 

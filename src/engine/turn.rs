@@ -65,6 +65,7 @@ pub struct Turn {
 /// Empty turns kept for reuse, so that a busy shard allocates none and an idle document holds none.
 #[derive(Debug, Default)]
 pub struct TurnPool {
+    #[allow(clippy::vec_box)] // rooms hold boxes, so that an idle room is small
     free: Vec<Box<Turn>>,
 }
 

@@ -76,7 +76,7 @@ impl Default for Rates {
             upgrades_per_minute: 60,
             discovery_per_minute: 60,
             usage_per_minute: 12,
-            health_per_minute: 600,
+            health_per_minute: 6000,
         }
     }
 }
@@ -231,6 +231,18 @@ mod tests {
         assert!(!buckets.admit(59 * S, Bucket::Usage, v4(1)));
         assert!(buckets.admit(60 * S, Bucket::Usage, v4(1)));
         assert_eq!(buckets.refused_total(Bucket::Usage), 1);
+    }
+
+    #[test]
+    fn a_bucket_that_no_sweep_has_reached_is_full_again_all_the_same() {
+        let mut buckets = buckets(1000);
+        for n in 0..300 {
+            assert!(buckets.admit(S, Bucket::Usage, v4(n / 3)));
+        }
+        for n in (0..300).rev() {
+            assert!(buckets.admit(61 * S, Bucket::Usage, v4(n / 3)), "address {}", n / 3);
+        }
+        assert!(!buckets.admit(61 * S, Bucket::Usage, v4(50)));
     }
 
     #[test]

@@ -271,13 +271,23 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(debug_assertions, should_panic(expected = "released without a reservation"))]
-    fn a_release_without_a_reservation_makes_no_room() {
+    fn giving_back_what_is_not_held_makes_no_room() {
         let mut ledger = Ledger::new();
-        ledger.reserve(claim(true, None), limits(1, 1)).unwrap();
-        ledger.release(Claim { app: app(2), connection: true, document: None });
-        assert_eq!(ledger.totals().unmatched_releases_total, 1);
+        ledger.reserve(claim(true, Some(1)), limits(1, 1)).unwrap();
+        assert!(!ledger.give_back(Claim { app: app(2), ..claim(true, None) }), "another app");
+        assert!(!ledger.give_back(claim(false, Some(2))), "another document");
         assert_eq!(ledger.reserve(claim(true, None), limits(1, 1)), Err(Exceeded::Connections { limit: 1 }));
+        assert!(ledger.give_back(claim(true, Some(1))));
+        assert!(!ledger.give_back(claim(true, Some(1))), "twice");
+        assert_eq!(ledger.totals().connections, 0);
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "released without a reservation"))]
+    fn a_release_without_a_reservation_is_counted_and_stops_a_debug_build() {
+        let mut ledger = Ledger::new();
+        ledger.release(claim(true, None));
+        assert_eq!(ledger.totals().unmatched_releases_total, 1);
     }
 
     /// What the ledger means, said as simply as possible: a list of who is in.

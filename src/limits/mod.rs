@@ -7,13 +7,12 @@
 //! anything that outlives the process.
 
 pub mod buckets;
-pub mod forwarded;
 pub mod ledger;
 pub mod network;
 pub mod ops;
 
 pub use buckets::{Bucket, Buckets, Rates};
-pub use forwarded::client_address;
+
 pub use ledger::{Claim, Exceeded, Ledger, Totals, Usage};
-pub use network::{Network, NetworkError};
+pub use network::{Network, NetworkError, client_address};
 pub use ops::{Lease, OpsWindows};

@@ -1,4 +1,4 @@
-//! A block of IP addresses in CIDR notation (RFC 4632, RFC 4291 section 2.3).
+//! Blocks of IP addresses in CIDR notation (RFC 4632, RFC 4291 section 2.3), and which address a request came from.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -91,6 +91,42 @@ impl fmt::Display for Network {
     }
 }
 
+/// The client's address: the peer's own, unless the peer is a trusted proxy; then the right-most address of
+/// `X-Forwarded-For` that is not a trusted proxy itself.
+///
+/// `forwarded` are the header's values in the order they came. What stands left of the first untrusted address was
+/// written by that address and proves nothing. An entry that is not an address ends the walk at the hop that reported it.
+#[must_use]
+pub fn client_address<'a>(
+    peer: IpAddr,
+    forwarded: impl DoubleEndedIterator<Item = &'a str>,
+    trusted: &[Network],
+) -> IpAddr {
+    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
+    let mut client = peer.to_canonical();
+    for entry in forwarded.rev().flat_map(|value| value.rsplit(',')) {
+        if !is_trusted(client) {
+            break;
+        }
+        match forwarded_address(entry.trim()) {
+            Some(ip) => client = ip.to_canonical(),
+            None => break,
+        }
+    }
+    client
+}
+
+/// `1.2.3.4`, `1.2.3.4:5678`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:5678`.
+fn forwarded_address(entry: &str) -> Option<IpAddr> {
+    if let Ok(ip) = entry.parse() {
+        return Some(ip);
+    }
+    if let Some(bracketed) = entry.strip_prefix('[') {
+        return bracketed.split_once(']')?.0.parse().ok();
+    }
+    entry.rsplit_once(':')?.0.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,5 +164,30 @@ mod tests {
         assert!(error("10.0.0.1/8").contains("10.0.0.0/8"));
         assert!(error("example.com/8").contains("not an IP address"));
         assert!(error("::/129").contains("from 0 to 128"));
+    }
+
+    fn network(text: &str) -> Network {
+        text.parse().unwrap()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_client_is_the_right_most_address_that_is_not_a_trusted_proxy() {
+        let trusted = [network("10.0.0.0/8"), network("::1")];
+        let client = |peer: &str, values: &[&str]| client_address(ip(peer), values.iter().copied(), &trusted);
+        // An untrusted peer may write whatever it likes.
+        assert_eq!(client("203.0.113.9", &["1.1.1.1"]), ip("203.0.113.9"));
+        assert_eq!(client("10.0.0.1", &["1.1.1.1"]), ip("1.1.1.1"));
+        assert_eq!(client("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"]), ip("1.1.1.1"));
+        assert_eq!(client("10.0.0.1", &["6.6.6.6", "1.1.1.1", "10.0.0.2"]), ip("1.1.1.1"));
+        assert_eq!(client("::1", &["[2001:db8::7]:443"]), ip("2001:db8::7"));
+        assert_eq!(client("10.0.0.1", &["1.1.1.1:5555"]), ip("1.1.1.1"));
+        // All hops trusted: the farthest one known.
+        assert_eq!(client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), ip("10.0.0.3"));
+        assert_eq!(client("10.0.0.1", &[]), ip("10.0.0.1"));
+        assert_eq!(client("10.0.0.1", &["1.1.1.1, unknown"]), ip("10.0.0.1"));
     }
 }

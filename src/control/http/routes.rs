@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,14 +19,12 @@ use super::Peer;
 use super::problem::Problem;
 use crate::auth::Grant;
 use crate::control::metrics;
+use crate::control::settings::Live;
 use crate::control::state::{Health, Question};
 use crate::control::timestamp::iso8601;
 use crate::limits::{Bucket, Network, client_address};
 use crate::protocol::close::Refusal;
 use crate::protocol::document::{DocumentId, DocumentName};
-
-/// `Retry-After` of an unhealthy node: this long, and up to twice this long, so that clients don't return all at once.
-const RETRY_AFTER_S: u32 = 10;
 
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -56,7 +55,22 @@ pub(in crate::control) struct Facts {
     /// Without a trailing slash.
     pub public_url: Box<str>,
     pub trusted_proxies: Vec<Network>,
+    pub cors_origins: Vec<Box<str>>,
+    pub retry_after_s: u32,
     pub body_bytes_max: usize,
+}
+
+impl Facts {
+    pub fn of(live: &Live, body_bytes_max: usize) -> Self {
+        Self {
+            region: live.region.clone(),
+            public_url: live.public_url.trim_end_matches('/').into(),
+            trusted_proxies: live.trusted_proxies.clone(),
+            cors_origins: live.cors_origins.clone(),
+            retry_after_s: u32::try_from(live.retry_after.as_secs()).unwrap_or(u32::MAX / 2).max(1),
+            body_bytes_max,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -69,10 +83,10 @@ struct Node {
 pub(in crate::control) fn router(desk: Desk, facts: Facts, extra: Option<Router>) -> Router {
     let body_limit = DefaultBodyLimit::max(facts.body_bytes_max);
     let node = Node { desk, facts: Arc::new(facts) };
-    let for_browsers = Router::new()
+    let for_browsers: Router<Node> = Router::new()
         .route("/discovery", get(discovery).options(preflight))
         .route("/usage", get(usage).options(preflight))
-        .layer(middleware::map_response(allow_any_origin));
+        .layer(middleware::from_fn_with_state(node.clone(), allow_origin));
     let own = Router::new()
         .route("/", get(health))
         .route("/health", get(health))
@@ -146,11 +160,11 @@ async fn health(State(node): State<Node>, request: Parts) -> Result<Response, Pr
     if health == Health::Healthy {
         return Ok((StatusCode::OK, fresh, body).into_response());
     }
-    let retry_after = [(header::RETRY_AFTER, jittered(RETRY_AFTER_S))];
+    let retry_after = [(header::RETRY_AFTER, jittered(node.facts.retry_after_s))];
     Ok((StatusCode::SERVICE_UNAVAILABLE, fresh, retry_after, body).into_response())
 }
 
-/// Between `seconds` and twice that.
+/// Between `seconds` and twice that, so that clients don't return all at once.
 fn jittered(seconds: u32) -> HeaderValue {
     // Keyed afresh for each call by the standard library: randomness enough to spread clients out.
     let random = RandomState::new().build_hasher().finish();
@@ -209,10 +223,20 @@ pub(super) fn share(current: u32, limit: u32) -> Value {
     json!({ "current": current, "limit": limit, "percent": percent, "status": status })
 }
 
-/// CORS: the token is in the request itself and no cookie counts, so any page that has one may ask.
-async fn allow_any_origin(mut response: Response) -> Response {
+/// CORS (Fetch standard, section 3.2). `*` is safe here: the token is in the request itself and no cookie counts.
+async fn allow_origin(State(node): State<Node>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let listed = &node.facts.cors_origins;
+    if listed.iter().any(|allowed| &**allowed == "*") {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    } else {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        if let Some(origin) = origin.filter(|origin| listed.iter().any(|allowed| origin == &**allowed)) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        }
+    }
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -177,6 +177,16 @@ fn browsers_may_call_usage_and_discovery_from_anywhere() {
 }
 
 #[test]
+fn only_listed_origins_may_read_where_origins_are_listed() {
+    let node = Node::start(1, |settings| settings.live.cors_origins = vec!["https://app.example".into()]);
+    let from = |origin| node.request("GET", "/usage", &[("Origin", origin)]);
+    let allowed = from("https://app.example");
+    assert_eq!(allowed.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(allowed.header("vary"), Some("Origin"));
+    assert_eq!(from("https://evil.example").header("access-control-allow-origin"), None);
+}
+
+#[test]
 fn what_does_not_exist_is_a_404_and_another_method_a_405_that_names_the_allowed() {
     let node = node();
     let answer = node.get("/nothing/here");

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::settings::WithTenant;
+use super::settings::KeyFunctions;
 use crate::auth::keys::KeySets;
 
 /// A JWKS document as far as this module looks into it; what a key must look like is for `auth` to say.
@@ -61,18 +61,19 @@ struct Tenant {
 }
 
 impl Tenant {
-    /// Every source's keys, each key id once, less the revoked.
+    /// Every source's keys, less the revoked and those that an earlier source names too. A key id that comes twice in
+    /// one document is left in: `auth` refuses such a document.
     fn valid_keys(&self) -> Vec<Value> {
-        let mut seen = BTreeSet::new();
-        let mut keys = Vec::new();
-        for key in self.sources.values().flatten() {
-            let id = key_id(key);
-            let is_revoked = id.is_some_and(|id| self.revoked.contains(id));
-            if !is_revoked && id.is_none_or(|id| seen.insert(id)) {
-                keys.push(key.clone());
-            }
+        let mut earlier = BTreeSet::new();
+        let mut valid = Vec::new();
+        for keys in self.sources.values() {
+            let is_valid = |key: &&Value| {
+                key_id(key).is_none_or(|id| !self.revoked.contains(id) && !earlier.contains(id))
+            };
+            valid.extend(keys.iter().filter(is_valid).cloned());
+            earlier.extend(keys.iter().filter_map(key_id));
         }
-        keys
+        valid
     }
 }
 
@@ -84,12 +85,12 @@ fn key_id(key: &Value) -> Option<&str> {
 pub(super) struct KeyStore {
     tenants: BTreeMap<Uuid, Tenant>,
     sets: Arc<KeySets>,
-    with_tenant: WithTenant,
+    functions: KeyFunctions,
 }
 
 impl KeyStore {
-    pub fn new(with_tenant: WithTenant) -> Self {
-        Self { tenants: BTreeMap::new(), sets: Arc::new(KeySets::default()), with_tenant }
+    pub fn new(functions: KeyFunctions) -> Self {
+        Self { tenants: BTreeMap::new(), sets: Arc::new(KeySets::default()), functions }
     }
 
     pub fn sets(&self) -> Arc<KeySets> {
@@ -124,22 +125,16 @@ impl KeyStore {
     /// # Errors
     /// What `auth` finds wrong with its keys; the tenant keeps those it had. The changes stand all the same.
     pub fn update(&mut self, id: Uuid, source: Source, jwks: Jwks) -> (Changes, Result<(), String>) {
-        let tenant = self.tenants.entry(id).or_default();
-        let mut revoked = Vec::new();
-        for key in jwks.revoked {
-            let key: Arc<str> = key.into();
-            if tenant.revoked.insert(Arc::clone(&key)) {
-                revoked.push((id, key));
-            }
-        }
-        let before = tenant.sources.insert(source, jwks.keys);
+        let revoked: Vec<_> =
+            jwks.revoked.into_iter().filter_map(|key| self.mark_revoked(id, key.into())).collect();
+        let before = self.tenants.entry(id).or_default().sources.insert(source, jwks.keys);
         let mut changed = self.rebuild(id);
         let outcome = changed.clone().map(|_| ());
         if changed.is_err() {
             self.restore(id, source, before);
             changed = self.rebuild(id);
         }
-        (Changes { sets: changed.unwrap_or(false), revoked }, outcome)
+        (Changes { sets: changed.unwrap_or(false) || !revoked.is_empty(), revoked }, outcome)
     }
 
     fn restore(&mut self, id: Uuid, source: Source, keys: Option<Vec<Value>>) {
@@ -161,11 +156,21 @@ impl KeyStore {
 
     /// Takes a key away for good.
     pub fn revoke(&mut self, id: Uuid, key: &str) -> Changes {
-        let key: Arc<str> = key.into();
-        if !self.tenants.entry(id).or_default().revoked.insert(Arc::clone(&key)) {
+        let Some(revoked) = self.mark_revoked(id, key.into()) else {
             return Changes::default();
+        };
+        // Fewer of the keys that `auth` has taken already: it can take them again; and the mark alone changes the sets.
+        let _ = self.rebuild(id);
+        Changes { sets: true, revoked: vec![revoked] }
+    }
+
+    /// None if it was revoked before.
+    fn mark_revoked(&mut self, id: Uuid, key: Arc<str>) -> Option<(Uuid, Arc<str>)> {
+        if !self.tenants.entry(id).or_default().revoked.insert(Arc::clone(&key)) {
+            return None;
         }
-        Changes { sets: self.rebuild(id).unwrap_or(false), revoked: vec![(id, key)] }
+        self.sets = Arc::new((self.functions.without_key)(&self.sets, id, &key));
+        Some((id, key))
     }
 
     /// Hands `auth` the tenant's valid keys if they differ from those it has; says whether they do.
@@ -176,7 +181,7 @@ impl KeyStore {
         let keys = tenant.valid_keys();
         if keys != tenant.in_use {
             let document = serde_json::json!({ "keys": keys }).to_string();
-            self.sets = Arc::new((self.with_tenant)(&self.sets, id, document.as_bytes())?);
+            self.sets = Arc::new((self.functions.with_tenant)(&self.sets, id, document.as_bytes())?);
             tenant.in_use = keys;
             return Ok(true);
         }
@@ -194,12 +199,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::control::settings::{WithTenant, WithoutKey};
 
     /// Every document that was handed to `auth`, by its key ids. A key named "bad" is refused.
     type Built = Arc<Mutex<Vec<Vec<String>>>>;
+    /// Every key that `auth` was told is revoked.
+    type Revoked = Arc<Mutex<Vec<String>>>;
 
-    fn store() -> (KeyStore, Built) {
-        let built = Built::default();
+    fn store() -> (KeyStore, Built, Revoked) {
+        let (built, revoked) = (Built::default(), Revoked::default());
         let seen = Arc::clone(&built);
         let with_tenant: WithTenant = Box::new(move |_sets, _tenant, json| {
             let ids: Vec<_> =
@@ -210,7 +218,12 @@ mod tests {
             seen.lock().unwrap().push(ids);
             Ok(KeySets::default())
         });
-        (KeyStore::new(with_tenant), built)
+        let marked = Arc::clone(&revoked);
+        let without_key: WithoutKey = Box::new(move |_sets, _tenant, key| {
+            marked.lock().unwrap().push(key.to_owned());
+            KeySets::default()
+        });
+        (KeyStore::new(KeyFunctions { with_tenant, without_key }), built, revoked)
     }
 
     fn jwks(keys: &[&str], revoked: &[&str]) -> Jwks {
@@ -224,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_sources_of_a_tenant_add_up_and_the_same_document_changes_nothing() {
-        let (mut store, built) = store();
+        let (mut store, built, _) = store();
         assert!(store.update(T, Source::File, jwks(&["a", "b"], &[])).0.sets);
         assert!(store.update(T, Source::Url, jwks(&["b", "c"], &[])).0.sets);
         assert!(!store.update(T, Source::Url, jwks(&["b", "c"], &[])).0.sets);
@@ -234,8 +247,8 @@ mod tests {
 
     #[test]
     fn a_key_that_leaves_its_source_is_retired_not_revoked() {
-        let (mut store, built) = store();
-        store.update(T, Source::File, jwks(&["a", "b"], &[]));
+        let (mut store, built, _) = store();
+        store.update(T, Source::File, jwks(&["a", "b"], &[])).1.unwrap();
         let (changes, _) = store.update(T, Source::File, jwks(&["b"], &[]));
         assert_eq!(changes, Changes { sets: true, revoked: vec![] });
         assert_eq!(built.lock().unwrap().last().unwrap(), &["b"]);
@@ -245,8 +258,8 @@ mod tests {
 
     #[test]
     fn a_revoked_key_is_reported_once_and_never_accepted_again() {
-        let (mut store, built) = store();
-        store.update(T, Source::Url, jwks(&["a", "b"], &[]));
+        let (mut store, built, marked) = store();
+        store.update(T, Source::Url, jwks(&["a", "b"], &[])).1.unwrap();
         let (changes, _) = store.update(T, Source::Url, jwks(&["a", "b"], &["a"]));
         assert_eq!(changes, Changes { sets: true, revoked: vec![(T, "a".into())] });
         assert_eq!(built.lock().unwrap().last().unwrap(), &["b"]);
@@ -255,20 +268,21 @@ mod tests {
         assert!(store.is_decided(T, "a") && store.is_decided(T, "b") && !store.is_decided(T, "c"));
         assert_eq!(store.revoke(T, "b"), Changes { sets: true, revoked: vec![(T, "b".into())] });
         assert_eq!(store.revoke(T, "b"), Changes::default());
+        assert_eq!(*marked.lock().unwrap(), ["a", "b"]);
     }
 
     #[test]
     fn a_revocation_holds_even_for_a_key_that_is_not_known_yet() {
-        let (mut store, built) = store();
+        let (mut store, built, _) = store();
         assert_eq!(store.revoke(T, "a").revoked.len(), 1);
-        store.update(T, Source::File, jwks(&["a"], &[]));
+        store.update(T, Source::File, jwks(&["a"], &[])).1.unwrap();
         assert!(built.lock().unwrap().is_empty(), "a set with the revoked key was built");
     }
 
     #[test]
     fn a_document_that_cannot_be_used_changes_no_key_but_its_revocations_hold() {
-        let (mut store, built) = store();
-        store.update(T, Source::File, jwks(&["a", "b"], &[]));
+        let (mut store, built, _) = store();
+        store.update(T, Source::File, jwks(&["a", "b"], &[])).1.unwrap();
         let (changes, outcome) = store.update(T, Source::File, jwks(&["c", "bad"], &["a"]));
         assert_eq!(outcome, Err("the key `bad` has no modulus".into()));
         assert_eq!(changes, Changes { sets: true, revoked: vec![(T, "a".into())] });

@@ -44,6 +44,17 @@ impl<W> Refreshes<W> {
         }
     }
 
+    /// Takes new rates; what was asked for in the last minute still counts.
+    pub fn reconfigure(&mut self, interval: Duration, per_minute: u32) {
+        self.interval = interval.min(MINUTE);
+        self.per_minute = per_minute as usize;
+    }
+
+    /// Whether nothing is queued or under way.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// A token names an unknown key of this tenant. The waiter comes back at once when no fetch is allowed for it, else
     /// from [`Self::finished`].
     pub fn ask(&mut self, now: Duration, tenant: Uuid, waiter: W) -> Option<W> {

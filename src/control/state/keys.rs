@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::{Control, Waiter};
+use super::{Control, Polled, Waiter};
 use crate::control::keys::source::{FetchError, Fetched, KeyDirError, file_of};
 use crate::control::keys::{Changes, Jwks, Source};
 use crate::control::messages::ToShard;
+use crate::control::settings::KeySettings;
 use crate::time::Now;
 
 impl Control {
@@ -51,7 +52,7 @@ impl Control {
             let (changes, taken) = self.store.update(tenant, Source::File, jwks);
             self.publish(changes);
             if let (Err(reason), Ok(())) = (taken, &outcome) {
-                let dir = self.key_dir.as_deref().unwrap_or("".as_ref());
+                let dir = self.keys.dir.as_deref().unwrap_or("".as_ref());
                 outcome = Err(KeyDirError::Keys { path: file_of(dir, tenant), reason });
             }
         }
@@ -66,7 +67,8 @@ impl Control {
 
     /// A token names a key that somebody's set lacks.
     pub(super) fn refresh(&mut self, now: Now, tenant: Uuid, key_id: &str, waiter: Waiter) {
-        let may_fetch = self.has_url && (self.fetch_unlisted || self.polled.contains(&tenant));
+        let is_polled = self.polled.contains_key(&tenant);
+        let may_fetch = self.keys.jwks_url.is_some() && (self.keys.fetch_unlisted || is_polled);
         if !may_fetch || self.store.is_decided(tenant, key_id) {
             return self.refreshed(now, waiter);
         }
@@ -78,8 +80,12 @@ impl Control {
     /// A fetch is over, whatever came of it.
     pub fn fetched(&mut self, now: Now, tenant: Uuid, outcome: Result<Fetched, FetchError>) {
         match outcome {
-            Ok(Fetched::Same) => {}
-            Ok(Fetched::New { jwks, entity_tag }) => self.take_document(tenant, jwks, entity_tag),
+            Ok(Fetched::Same) => {
+                if let Some(polled) = self.polled.get_mut(&tenant) {
+                    polled.fresh_at = now.monotonic;
+                }
+            }
+            Ok(Fetched::New { jwks, entity_tag }) => self.take_document(now, tenant, jwks, entity_tag),
             Err(error) => {
                 self.fetch_failures_total += 1;
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -91,26 +97,72 @@ impl Control {
         }
     }
 
-    fn take_document(&mut self, tenant: Uuid, jwks: Jwks, entity_tag: Option<Box<str>>) {
-        let has_keys = !jwks.keys.is_empty();
-        // A made-up tenant for which the endpoint has no keys leaves no trace.
-        if !has_keys && jwks.revoked.is_empty() && !self.polled.contains(&tenant) {
+    fn take_document(&mut self, now: Now, tenant: Uuid, jwks: Jwks, entity_tag: Option<Box<str>>) {
+        // A made-up tenant for which the endpoint has no keys leaves no trace; nor does one that a reload has just ruled out.
+        let is_welcome = self.keys.fetch_unlisted && !(jwks.keys.is_empty() && jwks.revoked.is_empty());
+        if !is_welcome && !self.polled.contains_key(&tenant) {
             return;
         }
         let (changes, outcome) = self.store.update(tenant, Source::Url, jwks);
         self.publish(changes);
-        match (outcome, entity_tag) {
-            (Err(reason), _) => {
+        match outcome {
+            Ok(()) => drop(self.polled.insert(tenant, Polled { entity_tag, fresh_at: now.monotonic })),
+            Err(reason) => {
                 self.fetch_failures_total += 1;
-                self.entity_tags.remove(&tenant);
                 tracing::warn!(%tenant, reason, "the JWKS that was fetched can't be used; the tenant's keys stay as they are");
             }
-            (Ok(()), Some(entity_tag)) => drop(self.entity_tags.insert(tenant, entity_tag)),
-            (Ok(()), None) => drop(self.entity_tags.remove(&tenant)),
         }
-        if has_keys {
-            self.polled.insert(tenant);
+    }
+
+    /// Queues a fetch for every polled tenant, and stops trusting keys that could not be fetched for too long.
+    pub(super) fn poll_keys(&mut self, now: Now) {
+        self.poll_at = now.monotonic.saturating_add(self.keys.poll_interval);
+        if self.keys.jwks_url.is_none() {
+            return;
         }
+        let is_stale = |polled: &Polled| now.monotonic - polled.fresh_at >= self.keys.stale_after;
+        let stale: Vec<_> =
+            self.polled.iter().filter(|(_, polled)| is_stale(polled)).map(|(&id, _)| id).collect();
+        for tenant in stale {
+            if let Some(polled) = self.polled.get_mut(&tenant) {
+                polled.entity_tag = None; // "not modified" would not bring the keys back
+            }
+            let changes = self.store.forget(tenant, Source::Url);
+            if changes.sets {
+                tracing::error!(%tenant, "the tenant's keys could not be fetched for too long and are no longer trusted");
+            }
+            self.publish(changes);
+        }
+        self.polled.keys().for_each(|&tenant| self.refreshes.poll(tenant));
+    }
+
+    /// Takes new sources and rates. Tenants that are no longer to be polled keep only what other sources give them.
+    pub(super) fn reload_keys(&mut self, now: Now, keys: &KeySettings) {
+        self.refreshes.reconfigure(keys.refresh_interval, keys.refreshes_per_minute);
+        let is_other_url = self.keys.jwks_url != keys.jwks_url;
+        self.keys = keys.clone();
+        let (keeps, listed) = (keys.fetch_unlisted && keys.jwks_url.is_some(), &keys.tenants);
+        self.polled.retain(|tenant, _| keeps || listed.contains(tenant));
+        for &tenant in listed {
+            self.polled.entry(tenant).or_insert(Polled { entity_tag: None, fresh_at: now.monotonic });
+        }
+        if is_other_url {
+            self.polled.values_mut().for_each(|polled| polled.entity_tag = None);
+        }
+        for tenant in self.store.tenants_with(Source::Url) {
+            if keys.jwks_url.is_none() || !self.polled.contains_key(&tenant) {
+                let changes = self.store.forget(tenant, Source::Url);
+                self.publish(changes);
+            }
+        }
+        // Issuer and leeway may have changed, even if no key has.
+        self.verify = (self.make_verifier)(&self.shard_settings, self.store.sets());
+        self.poll_at = now.monotonic;
+    }
+
+    /// Whether a fetch is queued or under way.
+    pub fn is_fetching(&self) -> bool {
+        !self.refreshes.is_idle()
     }
 
     fn refreshed(&mut self, now: Now, waiter: Waiter) {
@@ -130,7 +182,7 @@ impl Control {
     fn publish(&mut self, changes: Changes) {
         if changes.sets {
             let sets = self.store.sets();
-            self.verify = (self.make_verifier)(sets.clone());
+            self.verify = (self.make_verifier)(&self.shard_settings, sets.clone());
             self.broadcast(|| ToShard::Keys { sets: sets.clone() });
         }
         for (tenant, key_id) in changes.revoked {

@@ -8,10 +8,9 @@ mod questions;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,8 @@ use super::keys::refresh::Refreshes;
 use super::link::{Mailbox, ShardLink};
 use super::messages::{ShardIndex, ToControl, ToShard};
 use super::overload::{Load, Overload};
-use super::settings::{Bounds, KeySettings, Live, MakeVerifier, Verify, WithTenant};
+use super::settings::{Bounds, KeyFunctions, KeySettings, Live, MakeVerifier, Verify};
+use crate::config::ShardSettings;
 use crate::limits::{Bucket, Buckets, Ledger, OpsWindows};
 use crate::time::Now;
 
@@ -55,6 +55,14 @@ enum Waiter {
     Token { token: String, answer: oneshot::Sender<Checked> },
 }
 
+/// A tenant whose keys are fetched regularly.
+#[derive(Debug)]
+struct Polled {
+    entity_tag: Option<Box<str>>,
+    /// When a fetch last succeeded; at first, when the polling began.
+    fresh_at: Duration,
+}
+
 /// A `/metrics` request that waits for the shards' figures.
 struct Scrape {
     /// By shard, the number of the report to wait for.
@@ -72,9 +80,8 @@ struct Drain {
 pub(super) struct Parts {
     pub live: Live,
     pub bounds: Bounds,
-    pub keys: KeySettings,
     pub make_verifier: MakeVerifier,
-    pub with_tenant: WithTenant,
+    pub key_functions: KeyFunctions,
     pub mailboxes: Vec<Mailbox>,
     /// Reads this process's resident memory.
     pub rss_bytes: Box<dyn FnMut() -> Option<u64>>,
@@ -92,12 +99,11 @@ pub(super) struct Control {
 
     store: KeyStore,
     refreshes: Refreshes<Waiter>,
-    polled: BTreeSet<Uuid>,
-    entity_tags: BTreeMap<Uuid, Box<str>>,
-    key_dir: Option<PathBuf>,
-    has_url: bool,
-    fetch_unlisted: bool,
-    poll_interval: Duration,
+    /// The tenants whose URL is polled.
+    polled: BTreeMap<Uuid, Polled>,
+    keys: KeySettings,
+    /// Of the latest reload: what a token is checked by, besides the keys.
+    shard_settings: Arc<ShardSettings>,
     fetches_total: u64,
     fetch_failures_total: u64,
     make_verifier: MakeVerifier,
@@ -115,8 +121,10 @@ pub(super) struct Control {
 
 impl Control {
     pub fn new(parts: Parts, now: Now) -> Self {
-        let Parts { live, bounds, keys, make_verifier, with_tenant, mailboxes, mut rss_bytes } = parts;
-        let store = KeyStore::new(with_tenant);
+        let Parts { live, bounds, make_verifier, key_functions, mailboxes, mut rss_bytes } = parts;
+        let store = KeyStore::new(key_functions);
+        let keys = live.keys;
+        let begin = |&tenant: &Uuid| (tenant, Polled { entity_tag: None, fresh_at: now.monotonic });
         let indexed = mailboxes.into_iter().zip(0..);
         Self {
             bounds,
@@ -127,16 +135,13 @@ impl Control {
             overload: Overload::new(live.marks),
             rss_bytes_now: rss_bytes(),
             rss_bytes,
-            verify: make_verifier(store.sets()),
+            verify: make_verifier(&live.shards, store.sets()),
+            shard_settings: live.shards,
             make_verifier,
             store,
             refreshes: Refreshes::new(keys.refresh_interval, keys.refreshes_per_minute),
-            polled: keys.tenants.into_iter().collect(),
-            entity_tags: BTreeMap::new(),
-            has_url: keys.jwks_url.is_some(),
-            key_dir: keys.dir,
-            fetch_unlisted: keys.fetch_unlisted,
-            poll_interval: keys.poll_interval,
+            polled: keys.tenants.iter().map(begin).collect(),
+            keys,
             fetches_total: 0,
             fetch_failures_total: 0,
             scrapes: Vec::new(),
@@ -225,15 +230,17 @@ impl Control {
             tracing::info!(over_s = over.as_secs(), "draining");
             self.broadcast(|| ToShard::Drain { over });
         }
-        let deadline = now.monotonic + over + self.bounds.drain_slack;
+        let deadline = now.monotonic.saturating_add(over).saturating_add(self.bounds.drain_slack);
         let drain = self.drain.get_or_insert_with(|| Drain { deadline, waiting: Vec::new() });
         drain.waiting.push(done);
     }
 
     /// Takes new settings; what they change applies from the next decision.
-    pub fn reload(&mut self, live: &Live) {
+    pub fn reload(&mut self, now: Now, live: &Live) {
         self.buckets.reconfigure(live.rates, live.exempt.clone());
         self.overload.reconfigure(live.marks);
+        self.shard_settings = Arc::clone(&live.shards);
+        self.reload_keys(now, &live.keys);
         self.broadcast(|| ToShard::Settings { settings: Arc::clone(&live.shards) });
     }
 
@@ -254,10 +261,7 @@ impl Control {
             }
         }
         if now.monotonic >= self.poll_at {
-            self.poll_at = now.monotonic + self.poll_interval;
-            if self.has_url {
-                self.polled.iter().for_each(|&tenant| self.refreshes.poll(tenant));
-            }
+            self.poll_keys(now);
         }
     }
 
@@ -265,7 +269,7 @@ impl Control {
     pub fn settle(&mut self, now: Now) {
         while let Some(tenant) = self.refreshes.start_next() {
             self.fetches_total += 1;
-            let entity_tag = self.entity_tags.get(&tenant).cloned();
+            let entity_tag = self.polled.get(&tenant).and_then(|polled| polled.entity_tag.clone());
             self.effects.push_back(Effect::Fetch { tenant, entity_tag });
         }
         if let Some(on) = self.overload.observe(self.load()) {
@@ -310,7 +314,7 @@ impl Control {
         let drain = self.drain.iter().map(|drain| drain.deadline);
         let retry = self.has_backlog().then_some(now.monotonic + RETRY_AFTER);
         let due = scrapes.chain(drain).chain(retry).fold(self.report_at, Duration::min);
-        if self.has_url { due.min(self.poll_at) } else { due }
+        if self.keys.jwks_url.is_some() { due.min(self.poll_at) } else { due }
     }
 
     /// Whether messages still wait for a mailbox.

@@ -11,7 +11,7 @@ use crate::control::keys::source::{FetchError, Fetched};
 use crate::control::messages::{ToControl, ToShard};
 use crate::control::overload::{Mark, Marks};
 use crate::control::settings::{Bounds, KeySettings, Live};
-use crate::control::testing::{APP, KnownKeys, LIMITS, TENANT, jwks, live, make_verifier, with_tenant};
+use crate::control::testing::{APP, KnownKeys, LIMITS, TENANT, jwks, key_functions, live, make_verifier};
 use crate::control::{DrainOutcome, Mailbox};
 use crate::limits::{Claim, Exceeded, Rates};
 use crate::shard::metrics::ShardMetrics;
@@ -49,15 +49,15 @@ impl Rig {
         };
         let known = KnownKeys::default();
         let (mut live, mut bounds) = (live(), Bounds::default());
+        live.keys = KeySettings { jwks_url: Some("unused".into()), ..KeySettings::default() };
         change(&mut live, &mut bounds);
         let rss = Arc::new(AtomicU64::new(0));
         let reading = Arc::clone(&rss);
         let parts = Parts {
             live,
             bounds,
-            keys: KeySettings { jwks_url: Some("unused".into()), ..KeySettings::default() },
             make_verifier: make_verifier(&known),
-            with_tenant: with_tenant(&known),
+            key_functions: key_functions(&known),
             mailboxes: inboxes.iter().map(mailbox).collect(),
             rss_bytes: Box::new(move || Some(reading.load(Ordering::Relaxed))),
         };
@@ -219,6 +219,9 @@ fn a_silent_shard_degrades_the_node_until_it_answers() {
     }
     assert_eq!(rig.control.health(), Health::Degraded);
     assert!(rig.taken(0).len() <= 4, "a silent shard is flooded with reports");
+    let mut page = rig.ask(|answer| Question::Metrics { answer });
+    rig.report(1, ShardMetrics::default());
+    assert!(page.try_recv().is_ok(), "a scrape waits for a shard that is known to be silent");
     for _ in 0..4 {
         rig.report(0, ShardMetrics::default());
     }
@@ -235,7 +238,7 @@ fn shed(messages: &[ToShard]) -> Vec<bool> {
 
 #[test]
 fn a_node_at_its_connection_mark_sheds_and_recovers_by_itself() {
-    let mark = Some(Mark::at_percent(100, 80));
+    let mark = Some(Mark::of(100, 80, 75));
     let mut rig = Rig::new(2, |live, _| live.marks = Marks { connections: mark, rss_bytes: None });
     let open = |connections| ShardMetrics { connections, ..ShardMetrics::default() };
     rig.report(0, open(40));
@@ -371,7 +374,7 @@ fn a_tenant_for_which_there_are_no_keys_is_not_polled() {
     rig.turn(vec![ToControl::RefreshKeys { shard: 0, ticket: 1, tenant: stranger, key_id: "x".into() }]);
     assert_eq!(rig.fetches(), 1);
     rig.control.fetched(rig.now, stranger, fetched(&[], &[]));
-    rig.pass(120 * S);
+    rig.pass(2 * KeySettings::default().poll_interval);
     assert_eq!(rig.fetches(), 0);
 }
 
@@ -381,6 +384,29 @@ fn a_tenant_whose_keys_a_token_brought_in_is_polled_from_then_on() {
     rig.turn(vec![refresh(1, "k2")]);
     rig.fetches();
     rig.control.fetched(rig.now, TENANT, fetched(&["k2"], &[]));
-    rig.pass(60 * S);
+    rig.pass(KeySettings::default().poll_interval);
     assert_eq!(rig.fetches(), 1);
+}
+
+#[test]
+fn keys_that_cannot_be_fetched_for_too_long_are_no_longer_trusted_until_they_are_fetched_again() {
+    let mut rig = Rig::new(1, |live, _| {
+        live.keys.tenants = vec![TENANT];
+        live.keys.poll_interval = 100 * S;
+        live.keys.stale_after = 250 * S;
+    });
+    let is_known = |rig: &mut Rig| {
+        let mut checked = rig.ask(|answer| Question::Check { token: "key:k2".into(), answer });
+        rig.control.fetched(rig.now, TENANT, Ok(Fetched::Same)); // whatever the check has asked for
+        checked.try_recv().unwrap().is_ok()
+    };
+    rig.control.fetched(rig.now, TENANT, fetched(&["k2"], &[]));
+    assert!(is_known(&mut rig));
+    rig.pass(200 * S);
+    assert!(rig.control.store.is_decided(TENANT, "k2"));
+    rig.pass(101 * S);
+    assert!(!rig.control.store.is_decided(TENANT, "k2"), "stale keys are still trusted");
+    assert!(rig.control.store.is_decided(TENANT, "k1"), "keys of another source are");
+    rig.control.fetched(rig.now, TENANT, fetched(&["k2"], &[]));
+    assert!(is_known(&mut rig));
 }

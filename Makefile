@@ -1,0 +1,69 @@
+# What people run. Each target can be repeated: it does only what is missing, and says what it installs.
+#
+#   make dev     build and run a demo node with its playground
+#   make test    install what the tests need, then lints, licences and every test
+#   make bench   micro-benchmarks
+#   make lint    formatting, clippy, licences of the dependencies
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: dev playground test test-rust test-js test-deps lint bench clean
+
+CARGO ?= cargo
+ARGS ?=
+PLAYGROUND := src/playground/dist/index.html
+BINARY := target/release/wiresocket
+
+# --- running ---------------------------------------------------------------------------------------------------
+
+dev: npm-if-possible
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PLAYGROUND); fi
+	$(CARGO) build --release --bin wiresocket
+	$(BINARY) dev $(ARGS)
+
+# The playground is the only part that needs npm. Without it everything else builds and runs.
+.PHONY: npm-if-possible
+npm-if-possible:
+	@command -v npm >/dev/null || tuning/install-packages nodejs npm || \
+	  echo "npm is missing and can't be installed here (apt-get install nodejs npm): going on without the playground"
+
+playground: $(PLAYGROUND)
+
+$(PLAYGROUND): $(wildcard src/playground/web/*) src/playground/package-lock.json src/playground/build.mjs
+	cd src/playground && npm ci --no-audit --no-fund && npm run build
+
+# --- testing ---------------------------------------------------------------------------------------------------
+
+NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
+export WIRESOCKET_TRACES ?= $(wildcard $(CURDIR)/../shared/traces)
+
+test: test-deps lint test-rust test-js
+
+# Chromium and npm from Debian; cargo-deny is optional, because building it takes longer than our tests.
+test-deps:
+	@tuning/install-packages npm:npm node:nodejs chromium:chromium
+
+test-rust: $(PLAYGROUND)
+ifeq ($(NEXTEST),yes)
+	$(CARGO) nextest run --workspace --no-fail-fast
+	$(CARGO) test --workspace --doc
+else
+	$(CARGO) test --workspace --no-fail-fast
+endif
+
+test-js: $(PLAYGROUND)
+	$(CARGO) build --bin wiresocket
+	cd src/playground && npm test
+	cd tests/js && npm ci --no-audit --no-fund && npm test
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	tests/licences
+
+bench:
+	$(CARGO) bench -p wiresocket-bench
+
+clean:
+	$(CARGO) clean
+	rm -rf src/playground/dist src/playground/node_modules tests/js/node_modules tests/js/artifacts

@@ -41,7 +41,7 @@ test: test-deps lint test-rust test-js
 
 # Chromium and npm from Debian; cargo-deny is optional, because building it takes longer than our tests.
 test-deps:
-	@tuning/install-packages npm:npm node:nodejs chromium:chromium
+	@tuning/install-packages npm:npm node:nodejs chromium:chromium python3:python3
 
 test-rust: $(PLAYGROUND)
 ifeq ($(NEXTEST),yes)

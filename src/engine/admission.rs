@@ -59,7 +59,7 @@ impl Engine {
         }
         let channel_id = connection.next_channel_id();
         let grant = connection.grant.clone();
-        connection.channels.push(Channel::new(channel_id, key, None, ChannelState::Denied));
+        connection.channels.push(Channel::new(channel_id, key, None, ChannelState::Denied, now.monotonic));
         if let Err(error) = DocumentName::parse(message::name_of_key(key)) {
             self.deny_channel(now, id, channel_id, Refusal::InvalidName(error.to_string().into()));
             return Ok(());

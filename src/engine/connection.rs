@@ -40,6 +40,8 @@ pub struct Connection {
     pinged_at: Duration,
     denied_at: Option<Duration>,
     drain_at: Option<Duration>,
+    /// When its next timer fires; there is at most one that counts.
+    check_at: Duration,
 }
 
 /// This socket's place in one app's `maxConnections`.
@@ -59,6 +61,7 @@ pub struct Channel {
     pub(super) state: ChannelState,
     /// Messages that came before the channel was open.
     pub(super) held: Vec<Box<[u8]>>,
+    created_at: Duration,
     renewal_asked: bool,
 }
 
@@ -77,8 +80,18 @@ pub enum ChannelState {
 }
 
 impl Channel {
-    pub(super) fn new(id: u32, key: &str, grant: Option<Arc<Grant>>, state: ChannelState) -> Self {
-        Self { id, key: key.into(), grant, state, held: Vec::new(), renewal_asked: false }
+    pub(super) fn new(
+        id: u32,
+        key: &str,
+        grant: Option<Arc<Grant>>,
+        state: ChannelState,
+        created_at: Duration,
+    ) -> Self {
+        Self { id, key: key.into(), grant, state, held: Vec::new(), created_at, renewal_asked: false }
+    }
+
+    const fn is_waiting(&self) -> bool {
+        matches!(self.state, ChannelState::AwaitingKeys | ChannelState::AwaitingClaim { .. })
     }
 
     const fn is_open(&self) -> bool {
@@ -144,6 +157,7 @@ impl Engine {
             pinged_at: at,
             denied_at: None,
             drain_at: None,
+            check_at: at,
         };
         self.connections.insert(id, connection);
         self.check_connection(now, id);
@@ -168,7 +182,7 @@ impl Engine {
         let document = DocumentId { app: grant.app, name };
         let channel = connection.next_channel_id();
         let state = ChannelState::AwaitingClaim { document, authenticate: false, asked: false };
-        connection.channels.push(Channel::new(channel, "", Some(grant), state));
+        connection.channels.push(Channel::new(channel, "", Some(grant), state, now.monotonic));
         self.claim_channel(id, channel);
     }
 
@@ -365,9 +379,25 @@ impl Engine {
         self.links.remove(connection.link);
     }
 
+    /// Sees to it that a connection is looked at no later than `at`.
+    fn check_connection_at(&mut self, id: ConnectionId, at: Duration) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && at < connection.check_at
+        {
+            connection.check_at = at;
+            self.timers.set(at, Timer::Connection(id));
+        }
+    }
+
     /// Looks at everything a connection must keep, and sets the timer for the next look.
     pub(super) fn check_connection(&mut self, now: Now, id: ConnectionId) {
         let at = now.monotonic;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        // A timer that an earlier one has overtaken says nothing.
+        if at < connection.check_at {
+            return;
+        }
+        connection.check_at = Duration::MAX;
         if let Some(refusal) = self.overdue(at, id) {
             return self.close_connection(now, id, refusal);
         }
@@ -402,7 +432,7 @@ impl Engine {
         self.check_tokens(now, id);
         if let Some(connection) = self.connections.get(id) {
             let next = self.next_check(now, connection);
-            self.timers.set(next, Timer::Connection(id));
+            self.check_connection_at(id, next);
         }
     }
 
@@ -415,6 +445,11 @@ impl Engine {
         }
         if connection.channels.is_empty() && at >= connection.opened_at + settings.authentication_timeout {
             return Some(Refusal::MissingToken);
+        }
+        let waits_since = connection.channels.iter().filter(|c| c.is_waiting()).map(|c| c.created_at).min();
+        if waits_since.is_some_and(|since| at >= since + settings.authentication_timeout) {
+            // The control shard has not answered: it is overwhelmed.
+            return Some(self.overloaded_refusal());
         }
         let only_denied = connection.channels.iter().all(|c| matches!(c.state, ChannelState::Denied));
         if only_denied && connection.denied_at.is_some_and(|denied| at >= denied + settings.idle_timeout) {
@@ -439,6 +474,9 @@ impl Engine {
         if connection.channels.is_empty() {
             next = next.min(connection.opened_at + settings.authentication_timeout);
         }
+        for channel in connection.channels.iter().filter(|channel| channel.is_waiting()) {
+            next = next.min(channel.created_at + settings.authentication_timeout);
+        }
         if let Some(drain_at) = connection.drain_at {
             next = next.min(drain_at);
         }
@@ -459,7 +497,7 @@ impl Engine {
         let link = connection.link;
         self.mail_remote_channels(id, || MailBody::Stalled);
         self.link_stalled(now, link);
-        self.timers.set(now.monotonic + self.settings.stall_timeout, Timer::Connection(id));
+        self.check_connection_at(id, now.monotonic + self.settings.stall_timeout);
     }
 
     pub(super) fn connection_resumed(&mut self, now: Now, id: ConnectionId) {
@@ -590,8 +628,8 @@ impl Engine {
             let at = now.monotonic + Duration::from_millis(self.jitter(over_ms));
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.drain_at = Some(at);
-                self.timers.set(at, Timer::Connection(id));
             }
+            self.check_connection_at(id, at);
         }
     }
 

@@ -12,8 +12,8 @@ use super::slab::Key;
 pub struct OpsMeter {
     left: u32,
     window_ends: Duration,
-    /// A request is on its way.
-    asked: bool,
+    /// A request is on its way since then.
+    asked_at: Option<Duration>,
     /// The answer to the last request was "none left"; no need to ask again before the window ends.
     spent: bool,
     /// Sessions with an update that waits for the answer.
@@ -34,6 +34,9 @@ pub enum Verdict {
 /// Lots are a fraction of the limit, so that little of it lies unused on a quiet shard.
 const LOTS: u32 = 32;
 const LOT_MAX: u32 = 4096;
+
+/// How long to wait for an answer before asking again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl OpsMeter {
     /// How many ops to ask for at a time.
@@ -60,29 +63,37 @@ impl OpsMeter {
         self.left = self.left.saturating_sub(1);
     }
 
-    /// Whether to ask the ledger now; marks it as asked.
-    pub fn ask(&mut self, lot: u32) -> bool {
-        let ask = !self.asked && !self.spent && self.left <= lot / 2;
-        self.asked |= ask;
+    /// Whether to ask the ledger now; marks it as asked. A request that stayed unanswered is made again.
+    pub fn ask(&mut self, now: Duration, lot: u32) -> bool {
+        let on_its_way = self.asked_at.is_some_and(|at| now < at + ANSWER_TIMEOUT);
+        let ask = !on_its_way && !self.spent && self.left <= lot / 2;
+        if ask {
+            self.asked_at = Some(now);
+        }
         ask
     }
 
     /// The ledger's answer. Returns the sessions that waited for it.
     pub fn leased(&mut self, granted: u32, window_ends: Duration) -> Vec<Key> {
-        self.asked = false;
+        self.asked_at = None;
         if window_ends > self.window_ends {
             self.left = 0;
         }
         self.window_ends = window_ends;
-        self.left += granted;
+        self.left = self.left.saturating_add(granted);
         self.spent = granted == 0;
         std::mem::take(&mut self.waiting)
+    }
+
+    #[must_use]
+    pub const fn window_ends(&self) -> Duration {
+        self.window_ends
     }
 
     /// Nothing in hand, nothing asked: the meter can be forgotten.
     #[must_use]
     pub fn is_idle(&self, now: Duration) -> bool {
-        now >= self.window_ends && !self.asked && self.waiting.is_empty()
+        now >= self.window_ends && self.asked_at.is_none() && self.waiting.is_empty()
     }
 }
 
@@ -96,28 +107,28 @@ mod tests {
     fn ops_pass_while_the_lease_lasts_and_end_when_the_ledger_has_none() {
         let mut meter = OpsMeter::default();
         assert_eq!(meter.verdict(Duration::ZERO), Verdict::Wait);
-        assert!(meter.ask(2));
-        assert!(!meter.ask(2), "one request at a time");
+        assert!(meter.ask(Duration::ZERO, 2));
+        assert!(!meter.ask(Duration::ZERO, 2), "one request at a time");
         meter.leased(2, MINUTE);
         for _ in 0..2 {
             assert_eq!(meter.verdict(Duration::ZERO), Verdict::Pass);
             meter.spend();
         }
         assert_eq!(meter.verdict(Duration::ZERO), Verdict::Wait);
-        assert!(meter.ask(2));
+        assert!(meter.ask(Duration::ZERO, 2));
         meter.leased(0, MINUTE);
         assert_eq!(meter.verdict(Duration::ZERO), Verdict::Exceeded);
-        assert!(!meter.ask(2));
+        assert!(!meter.ask(Duration::ZERO, 2));
         assert_eq!(meter.verdict(MINUTE), Verdict::Wait, "a new window, a new chance");
     }
 
     #[test]
     fn a_lease_of_an_old_window_is_void_in_the_next() {
         let mut meter = OpsMeter::default();
-        meter.ask(10);
+        meter.ask(Duration::ZERO, 10);
         meter.leased(10, MINUTE);
         assert_eq!(meter.verdict(MINUTE), Verdict::Wait);
-        meter.ask(10);
+        meter.ask(MINUTE, 10);
         meter.leased(3, MINUTE * 2);
         for _ in 0..3 {
             assert_eq!(meter.verdict(MINUTE), Verdict::Pass);

@@ -167,7 +167,7 @@ impl Engine {
             link.sessions.push(key);
         }
         self.counters.sessions += 1;
-        self.ask_for_ops(app, open.ops_per_minute);
+        self.ask_for_ops(now, app, open.ops_per_minute);
         self.greet(key, open.authenticate);
         Ok(key)
     }
@@ -230,6 +230,10 @@ impl Engine {
                 return self.end_session(now, key, refusal);
             }
             session.held.push(body.into());
+            let (room, ops_per_minute) = (session.room, session.ops_per_minute);
+            if let Some(app) = self.rooms.get(room).map(|room| room.id.app) {
+                self.ask_for_ops(now, app, ops_per_minute);
+            }
             return;
         }
         match self.session_message(now, key, message) {
@@ -320,7 +324,7 @@ impl Engine {
             Err(ApplyError::Missing) => self.park(room_key, key, update, answer)?,
             Err(error) => return Err(refusal_of(error)),
         }
-        self.ask_for_ops(app, ops_per_minute);
+        self.ask_for_ops(now, app, ops_per_minute);
         Ok(Outcome::Done)
     }
 
@@ -442,7 +446,7 @@ impl Engine {
                     }
                     Err(error) => self.end_session(now, parked.session, refusal_of(error)),
                 }
-                self.ask_for_ops(app, ops_per_minute);
+                self.ask_for_ops(now, app, ops_per_minute);
             }
             if !advanced {
                 return;
@@ -617,22 +621,26 @@ impl Engine {
         let verdict = self.meter(app).verdict(now.monotonic);
         if verdict == Verdict::Wait {
             self.meter(app).waiting.push(key);
-            self.ask_for_ops(app, ops_per_minute);
+            self.ask_for_ops(now, app, ops_per_minute);
         }
         verdict
     }
 
     /// Leases ops ahead of need.
-    fn ask_for_ops(&mut self, app: AppId, ops_per_minute: u32) {
+    fn ask_for_ops(&mut self, now: Now, app: AppId, ops_per_minute: u32) {
         let wanted = OpsMeter::lot(ops_per_minute, self.shards);
-        if self.meter(app).ask(wanted) {
+        if self.meter(app).ask(now.monotonic, wanted) {
             self.effects.push_back(Effect::LeaseOps { app, ops_per_minute, wanted });
         }
     }
 
     pub(super) fn ops_leased(&mut self, now: Now, app: AppId, granted: u32, window_ends: Duration) {
-        let waiting = self.meter(app).leased(granted, window_ends);
-        self.timers.set(window_ends, Timer::OpsWindow);
+        let meter = self.meter(app);
+        let is_new = window_ends > meter.window_ends();
+        let waiting = meter.leased(granted, window_ends);
+        if is_new {
+            self.timers.set(window_ends, Timer::OpsWindow);
+        }
         for key in waiting {
             let Some(session) = self.sessions.get_mut(key) else { continue };
             let mut held = std::mem::take(&mut session.held).into_iter();

@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: dev playground test test-rust test-js test-deps lint bench clean
+.PHONY: dev build playground test test-rust test-js test-deps lint bench clean
 
 CARGO ?= cargo
 ARGS ?=
@@ -16,10 +16,13 @@ BINARY := target/release/wiresocket
 
 # --- running ---------------------------------------------------------------------------------------------------
 
-dev: npm-if-possible
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PLAYGROUND); fi
-	$(CARGO) build --release --bin wiresocket
-	$(BINARY) dev $(ARGS)
+dev: build
+	@exec $(BINARY) dev $(ARGS)
+
+build: npm-if-possible
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PLAYGROUND) >&2; fi
+	@echo "$(CARGO) build --release --bin wiresocket" >&2
+	@$(CARGO) build --release --bin wiresocket >&2
 
 # The playground is the only part that needs npm. Without it everything else builds and runs.
 .PHONY: npm-if-possible
@@ -30,7 +33,8 @@ npm-if-possible:
 playground: $(PLAYGROUND)
 
 $(PLAYGROUND): $(wildcard src/playground/web/*) src/playground/package-lock.json src/playground/build.mjs
-	cd src/playground && npm ci --no-audit --no-fund && npm run build
+	@echo "installing the playground's npm packages and bundling it" >&2
+	@cd src/playground && (npm ci --no-audit --no-fund && npm run build) >&2
 
 # --- testing ---------------------------------------------------------------------------------------------------
 

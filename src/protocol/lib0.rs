@@ -159,7 +159,7 @@ pub fn write_var_str(out: &mut Vec<u8>, text: &str) {
 #[must_use]
 pub const fn var_u64_len(value: u64) -> usize {
     // Zero takes one byte, like one.
-    ((64 - (value | 1).leading_zeros() as usize) + 6) / 7
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// How many bytes [`write_var_bytes`] or [`write_var_str`] append for content of `length` bytes.

@@ -240,10 +240,10 @@ impl<'a> Fields<'a> {
                 Some(values) => *values = format!("{values}, {value}"),
                 none => *none = Some(value.to_owned()),
             }
-        } else if let Some((slot, name)) = self.single(header.name) {
-            if slot.replace(text(header, name)?).is_some() {
-                return Err(HeadError::Duplicate(name));
-            }
+        } else if let Some((slot, name)) = self.single(header.name)
+            && slot.replace(text(header, name)?).is_some()
+        {
+            return Err(HeadError::Duplicate(name));
         }
         Ok(())
     }

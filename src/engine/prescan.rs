@@ -10,7 +10,7 @@
 //! | counts and lengths beyond the bytes that follow | reserves what they say (`update.rs`, `any.rs`) |
 //! | clocks of 2^31 and more | subtracts them as `i32` and adds without checks (`update.rs` `integrate`, `id_set.rs`) |
 //! | client ids, integers above 2^53 - 1 | asserts or shifts out of range (`block.rs` `ClientID::new`, `varint.rs`) |
-//! | a client without structs | skips over them by recursion (`update.rs` `BlockPicker::next`) |
+//! | clients without structs, and more than [`ScanLimits::linked_clients_max`] that others refer to | skips over exhausted clients by recursion (`update.rs` `BlockPicker::next`), and searches those that wait in quadratic time |
 //! | a client listed twice | appends the structs and then searches them as if sorted (`update.rs` `find_index`: `unreachable!`); of delete ranges it forgets the first list |
 //! | empty structs, empty delete ranges | drops the former, so that clocks mean something else than to Yjs; keeps the latter as ranges without a last clock |
 //! | structs that need themselves, in a circle or not | keeps them as pending for ever, and writes them into every encoded state |
@@ -23,6 +23,17 @@
 //! An update that passes may still depend on something the document lacks. yrs would keep it as pending, and
 //! merging and encoding what is pending is where more of its panics are. [`Scan::missing`] tells, so that such an
 //! update waits outside.
+//!
+//! What no scan of one update can exclude, so that whoever holds the document must know it:
+//! - Documents are made with `skip_gc` and `OffsetKind::Utf16`. Collecting, yrs can free a shared type that it still
+//!   points to (a use after free); counting in UTF-8, it subtracts below zero when half of a split surrogate pair is
+//!   deleted.
+//! - `apply_update` may fail half-way (`InvalidParent`: the parent is no shared type). What came before is applied,
+//!   what comes after is lost: treat it like a panic, and make the document anew.
+//! - A transaction commits when dropped. One that panicked must not be dropped while unwinding: a second panic aborts.
+//! - Types nest deeper with every update: sum [`Scan::nesting`], and when the sum passes the limit, scan the whole
+//!   state, which measures exactly.
+//! - Time: many clients' items at one place are ordered in quadratic time, by Yjs too.
 //!
 //! Not here: yrs itself, the document, and what to do with a refused update.
 
@@ -43,11 +54,14 @@ pub struct ScanLimits {
     pub any_depth_max: u32,
     /// Shared types within one another, as far as this update alone shows it.
     pub nesting_max: u32,
+    /// Clients of one update that others of its clients refer to.
+    pub linked_clients_max: u32,
 }
 
 impl Default for ScanLimits {
     fn default() -> Self {
-        Self { any_depth_max: 64, nesting_max: 256 }
+        // Each is at most half of what overflows a stack of 2 MiB.
+        Self { any_depth_max: 64, nesting_max: 256, linked_clients_max: 8192 }
     }
 }
 
@@ -74,6 +88,8 @@ pub enum ScanError {
     Empty,
     #[error("a clock is above 2^31 - 1")]
     Clock,
+    #[error("more than {0} clients are referred to by others in one update")]
+    LinkedClients(u32),
     #[error("client {0} is listed without structs")]
     NoStructs(u64),
     #[error("client {0} is listed twice")]
@@ -298,7 +314,7 @@ pub fn scan(update: &[u8], limits: &ScanLimits, out: &mut Scan) -> Result<(), Sc
         return Err(ScanError::TrailingBytes(reader.remaining().len()));
     }
     out.sort_clients()?;
-    out.settle_edges()?;
+    out.settle_edges(limits)?;
     out.nesting = types;
     if types > limits.nesting_max {
         // Many types need not be deep: only now is it worth reading a second time.

@@ -131,11 +131,11 @@ impl Peer {
             12 => drop(xml.insert(&mut txn, at, XmlElementPrelim::empty("p"))),
             13 => xml.remove_range(&mut txn, at, (u32::from(b) % 3).min(len - at)),
             _ => match xml.get(&txn, at) {
-                Some(yrs::XmlOut::Element(element)) if b % 2 == 0 => {
+                Some(yrs::XmlOut::Element(element)) if b.is_multiple_of(2) => {
                     element.insert_attribute(&mut txn, "class", "x");
                 }
                 Some(yrs::XmlOut::Element(element)) => {
-                    drop(element.push_back(&mut txn, XmlTextPrelim::new("t")))
+                    _ = element.push_back(&mut txn, XmlTextPrelim::new("t"))
                 }
                 _ => drop(xml.insert(&mut txn, at, XmlTextPrelim::new("text"))),
             },

@@ -1,6 +1,6 @@
 //! What refers to what between clients: inside the update it must have an order, outside it becomes a dependency.
 
-use super::{Edge, Scan, ScanError, refuse_duplicates};
+use super::{Edge, Scan, ScanError, ScanLimits, refuse_duplicates};
 
 /// Where one client stands while its structs are put in order.
 struct Progress {
@@ -20,7 +20,7 @@ impl Scan {
     }
 
     /// Tells dependencies from references inside the update, and refuses those that run in a circle.
-    pub(super) fn settle_edges(&mut self) -> Result<(), ScanError> {
+    pub(super) fn settle_edges(&mut self, limits: &ScanLimits) -> Result<(), ScanError> {
         let mut edges = std::mem::take(&mut self.edges);
         edges.retain(|edge| {
             let inside = self.brings(edge.to);
@@ -35,14 +35,19 @@ impl Scan {
         let mut dependencies = std::mem::take(&mut self.dependencies);
         dependencies.retain(|&id| !self.brings(id));
         self.dependencies = dependencies;
-        let ordered = if edges.is_empty() { Ok(()) } else { self.order(&mut edges) };
+        let ordered = if edges.is_empty() { Ok(()) } else { self.order(&mut edges, limits) };
         self.edges = edges;
         ordered
     }
 
     /// Passes every edge after what it points to. Each client's structs come in their order, so a client stands at
     /// the first edge that it can't pass yet; one that comes to wait for itself is in a circle.
-    fn order(&self, edges: &mut [Edge]) -> Result<(), ScanError> {
+    fn order(&self, edges: &mut [Edge], limits: &ScanLimits) -> Result<(), ScanError> {
+        edges.sort_unstable_by_key(|edge| edge.to.client);
+        let linked = edges.chunk_by(|a, b| a.to.client == b.to.client).count();
+        if linked > limits.linked_clients_max as usize {
+            return Err(ScanError::LinkedClients(limits.linked_clients_max));
+        }
         edges.sort_unstable();
         let mut end = 0;
         let mut clients = Vec::with_capacity(self.clients.len());

@@ -4,6 +4,7 @@
 //! sends into bytes of one outgoing batch, which the event loop writes once per turn. Bytes are read
 //! from the loop's scratch buffer; only an unfinished frame is copied here.
 
+use crate::lib0::Malformed;
 use crate::target::Target;
 use crate::update::EMPTY_STATE_VECTOR;
 use crate::wire::websocket::{
@@ -11,7 +12,6 @@ use crate::wire::websocket::{
     parse_upgrade, write_frame,
 };
 use crate::wire::{Message, Protocol, hocuspocus};
-use crate::lib0::Malformed;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -59,7 +59,10 @@ pub enum Event<'a> {
     /// The server's step 1. Must be answered with [`Client::send_step_2`].
     StateAsked(&'a [u8]),
     /// The message that was due at `due_ns` is taken, or refused.
-    Ack { accepted: bool, due_ns: Option<u64> },
+    Ack {
+        accepted: bool,
+        due_ns: Option<u64>,
+    },
     /// The connection is gone; nothing more comes from it.
     Ended(Ended),
 }
@@ -102,7 +105,14 @@ pub struct Client {
 
 impl Client {
     /// Adopts a connecting, non-blocking socket and queues the upgrade request on it.
-    pub fn new(number: u32, stream: TcpStream, target: &Target, document: Rc<str>, accept: Rc<str>, token: Rc<str>) -> Self {
+    pub fn new(
+        number: u32,
+        stream: TcpStream,
+        target: &Target,
+        document: Rc<str>,
+        accept: Rc<str>,
+        token: Rc<str>,
+    ) -> Self {
         let mut out = Vec::with_capacity(512);
         target.write_request(&mut out, &document);
         Self {
@@ -142,7 +152,8 @@ impl Client {
     /// Queues an update that was due at `due_ns`.
     #[inline]
     pub fn send_update(&mut self, update: &[u8], due_ns: u64) {
-        self.protocol.write_update(&mut self.out, &self.document, update);
+        self.protocol
+            .write_update(&mut self.out, &self.document, update);
         if self.protocol.acknowledges() {
             self.unacknowledged.push_back(due_ns);
         }
@@ -150,7 +161,8 @@ impl Client {
 
     /// Answers [`Event::StateAsked`].
     pub fn send_step_2(&mut self, update: &[u8]) {
-        self.protocol.write_step_2(&mut self.out, &self.document, update);
+        self.protocol
+            .write_step_2(&mut self.out, &self.document, update);
         if self.protocol.acknowledges() {
             self.unacknowledged.push_back(NOT_MEASURED);
         }
@@ -190,7 +202,14 @@ impl Client {
                 self.bytes_received += len as u64;
                 Ok(Some(len))
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -209,7 +228,12 @@ impl Client {
         }
     }
 
-    fn consume(&mut self, mut bytes: &[u8], now_ns: u64, handler: &mut impl Handler) -> Result<(), Ended> {
+    fn consume(
+        &mut self,
+        mut bytes: &[u8],
+        now_ns: u64,
+        handler: &mut impl Handler,
+    ) -> Result<(), Ended> {
         if self.phase == Phase::Upgrading {
             self.partial.extend_from_slice(bytes);
             let head = std::mem::take(&mut self.partial);
@@ -244,10 +268,21 @@ impl Client {
 
     /// Handles every whole frame of `bytes`; how many bytes they were.
     #[inline]
-    fn consume_frames(&mut self, bytes: &[u8], now_ns: u64, handler: &mut impl Handler) -> Result<usize, Ended> {
+    fn consume_frames(
+        &mut self,
+        bytes: &[u8],
+        now_ns: u64,
+        handler: &mut impl Handler,
+    ) -> Result<usize, Ended> {
         let mut used = 0;
         while used < bytes.len() {
-            let Parsed::Frame { opcode, finished, payload, len } = parse(&bytes[used..])? else {
+            let Parsed::Frame {
+                opcode,
+                finished,
+                payload,
+                len,
+            } = parse(&bytes[used..])?
+            else {
                 break;
             };
             used += len;
@@ -261,7 +296,14 @@ impl Client {
     }
 
     #[cold]
-    fn rare_frame(&mut self, opcode: u8, finished: bool, payload: &[u8], now_ns: u64, handler: &mut impl Handler) -> Result<(), Ended> {
+    fn rare_frame(
+        &mut self,
+        opcode: u8,
+        finished: bool,
+        payload: &[u8],
+        now_ns: u64,
+        handler: &mut impl Handler,
+    ) -> Result<(), Ended> {
         match opcode {
             PING => {
                 write_frame(&mut self.out, PONG, payload);
@@ -269,7 +311,9 @@ impl Client {
             }
             PONG => Ok(()),
             CLOSE => Err(Ended::Closed {
-                code: payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]])),
+                code: payload
+                    .get(..2)
+                    .map_or(1005, |code| u16::from_be_bytes([code[0], code[1]])),
                 reason: String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned(),
             }),
             BINARY | CONTINUATION => {
@@ -300,17 +344,29 @@ impl Client {
 
     fn ask_for_state(&mut self) {
         self.phase = Phase::Syncing;
-        self.protocol.write_step_1(&mut self.out, &self.document, &EMPTY_STATE_VECTOR);
+        self.protocol
+            .write_step_1(&mut self.out, &self.document, &EMPTY_STATE_VECTOR);
     }
 
     #[inline]
-    fn message(&mut self, payload: &[u8], now_ns: u64, handler: &mut impl Handler) -> Result<(), Ended> {
+    fn message(
+        &mut self,
+        payload: &[u8],
+        now_ns: u64,
+        handler: &mut impl Handler,
+    ) -> Result<(), Ended> {
         self.messages_received += 1;
         let event = match self.protocol.parse(&self.document, payload)? {
             Message::Update(update) => Event::Update(update),
             Message::Ack { accepted } => {
-                let due_ns = self.unacknowledged.pop_front().ok_or(Ended::UnexpectedAck)?;
-                Event::Ack { accepted, due_ns: (due_ns != NOT_MEASURED).then_some(due_ns) }
+                let due_ns = self
+                    .unacknowledged
+                    .pop_front()
+                    .ok_or(Ended::UnexpectedAck)?;
+                Event::Ack {
+                    accepted,
+                    due_ns: (due_ns != NOT_MEASURED).then_some(due_ns),
+                }
             }
             Message::Step2(update) if self.phase == Phase::Syncing => {
                 (self.phase, self.was_live) = (Phase::Live, true);
@@ -369,8 +425,16 @@ mod tests {
         let address = listener.local_addr().expect("its address");
         let stream = TcpStream::connect(address).expect("connected");
         let (peer, _) = listener.accept().expect("accepted");
-        let target = Target::new(&format!("ws://{address}"), protocol, None, None, None).expect("a target");
-        let client = Client::new(0, stream, &target, "doc".into(), accept_key(KEY).into(), "tok".into());
+        let target =
+            Target::new(&format!("ws://{address}"), protocol, None, None, None).expect("a target");
+        let client = Client::new(
+            0,
+            stream,
+            &target,
+            "doc".into(),
+            accept_key(KEY).into(),
+            "tok".into(),
+        );
         (client, peer)
     }
 
@@ -382,7 +446,11 @@ mod tests {
     }
 
     fn answer() -> Vec<u8> {
-        format!("HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: {}\r\n\r\n", accept_key(KEY)).into_bytes()
+        format!(
+            "HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: {}\r\n\r\n",
+            accept_key(KEY)
+        )
+        .into_bytes()
     }
 
     /// A session as y-websocket serves it, with a message longer than any read.
@@ -403,7 +471,14 @@ mod tests {
     #[test]
     fn a_session_reads_the_same_however_its_bytes_are_cut() {
         let bytes = y_websocket_session();
-        let expected = ["asked", "synced 2", "update 100000", "update 4", "update 1", "ended: the server closed the connection: 4002 no"];
+        let expected = [
+            "asked",
+            "synced 2",
+            "update 100000",
+            "update 4",
+            "update 1",
+            "ended: the server closed the connection: 4002 no",
+        ];
         for step in [1, 2, 3, 7, 130, 4096, 65536, bytes.len()] {
             let (mut client, _peer) = client(Protocol::YWebsocket);
             let mut log = Log::default();
@@ -427,10 +502,16 @@ mod tests {
         client.receive(&frame(b"\x03doc\x08\x01"), 1, &mut log);
         client.receive(&frame(b"\x03doc\x08\x01"), 1, &mut log);
         client.receive(&frame(b"\x03doc\x08\x01"), 1, &mut log);
-        assert_eq!(log.0, [
-            "synced 2", "asked", "ack true None", "ack true Some(77)",
-            "ended: the server acknowledged a message that was never sent",
-        ]);
+        assert_eq!(
+            log.0,
+            [
+                "synced 2",
+                "asked",
+                "ack true None",
+                "ack true Some(77)",
+                "ended: the server acknowledged a message that was never sent",
+            ]
+        );
         client.flush().expect("written");
         drop(client);
         let mut sent = Vec::new();
@@ -443,7 +524,14 @@ mod tests {
     fn a_refused_upgrade_says_why() {
         let (mut client, _peer) = client(Protocol::YWebsocket);
         let mut log = Log::default();
-        client.receive(b"HTTP/1.1 401 Unauthorized\r\n\r\n{\"code\":4001}", 1, &mut log);
-        assert_eq!(log.0, ["ended: the server refused the upgrade: 401 Unauthorized {\"code\":4001}"]);
+        client.receive(
+            b"HTTP/1.1 401 Unauthorized\r\n\r\n{\"code\":4001}",
+            1,
+            &mut log,
+        );
+        assert_eq!(
+            log.0,
+            ["ended: the server refused the upgrade: 401 Unauthorized {\"code\":4001}"]
+        );
     }
 }

@@ -12,7 +12,10 @@ use thiserror::Error;
 /// The scenarios that come with the load tester, by name.
 const BUILT_IN: [(&str, &str); 5] = [
     ("a-classroom", include_str!("../scenarios/a-classroom.toml")),
-    ("b-many-rooms", include_str!("../scenarios/b-many-rooms.toml")),
+    (
+        "b-many-rooms",
+        include_str!("../scenarios/b-many-rooms.toml"),
+    ),
     ("c-idle", include_str!("../scenarios/c-idle.toml")),
     ("d-storm", include_str!("../scenarios/d-storm.toml")),
     ("e-cold-join", include_str!("../scenarios/e-cold-join.toml")),
@@ -20,16 +23,33 @@ const BUILT_IN: [(&str, &str); 5] = [
 
 #[derive(Debug, Error)]
 pub enum ScenarioError {
-    #[error("cannot read the scenario {path}: {source} (built in: a-classroom, b-many-rooms, c-idle, d-storm, e-cold-join)")]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error(
+        "cannot read the scenario {path}: {source} (built in: a-classroom, b-many-rooms, c-idle, d-storm, e-cold-join)"
+    )]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("the scenario {path} is not valid: {source}")]
-    Parse { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("the scenario must have exactly one of the tables [typing], [idle], [storm], [join]; it has {0}")]
+    Parse {
+        path: PathBuf,
+        source: Box<toml::de::Error>,
+    },
+    #[error(
+        "the scenario must have exactly one of the tables [typing], [idle], [storm], [join]; it has {0}"
+    )]
     Tables(usize),
     #[error("{key} = {value} is out of range: {must}")]
-    Range { key: &'static str, value: f64, must: &'static str },
+    Range {
+        key: &'static str,
+        value: f64,
+        must: &'static str,
+    },
     #[error("{option} means nothing to a [{kind}] scenario")]
-    Override { option: &'static str, kind: &'static str },
+    Override {
+        option: &'static str,
+        kind: &'static str,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -128,11 +148,15 @@ impl Scenario {
         let built_in = BUILT_IN.iter().find(|(name, _)| path == Path::new(name));
         let text = match built_in {
             Some((_, text)) if !path.exists() => (*text).to_owned(),
-            _ => std::fs::read_to_string(path)
-                .map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?,
+            _ => std::fs::read_to_string(path).map_err(|source| ScenarioError::Read {
+                path: path.to_owned(),
+                source,
+            })?,
         };
-        let mut scenario: Self = toml::from_str(&text)
-            .map_err(|source| ScenarioError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let mut scenario: Self = toml::from_str(&text).map_err(|source| ScenarioError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
         scenario.apply(overrides)?;
         scenario.validate()?;
         Ok(scenario)
@@ -144,7 +168,9 @@ impl Scenario {
 
     pub fn kind(&self) -> &'static str {
         match self {
-            Self { typing: Some(_), .. } => "typing",
+            Self {
+                typing: Some(_), ..
+            } => "typing",
             Self { idle: Some(_), .. } => "idle",
             Self { storm: Some(_), .. } => "storm",
             _ => "join",
@@ -174,7 +200,10 @@ impl Scenario {
                 ("--deliveries", overrides.deliveries.is_some()),
                 ("--positions", overrides.positions.is_some()),
             ];
-            return given.iter().find(|(_, given)| *given).map_or(Ok(()), |(option, _)| refuse(option));
+            return given
+                .iter()
+                .find(|(_, given)| *given)
+                .map_or(Ok(()), |(option, _)| refuse(option));
         };
         typing.writers = overrides.writers.unwrap_or(typing.writers);
         typing.positions = overrides.positions.unwrap_or(typing.positions);
@@ -187,41 +216,104 @@ impl Scenario {
     }
 
     fn validate(&self) -> Result<(), ScenarioError> {
-        let tables = [self.typing.is_some(), self.idle.is_some(), self.storm.is_some(), self.join.is_some()];
+        let tables = [
+            self.typing.is_some(),
+            self.idle.is_some(),
+            self.storm.is_some(),
+            self.join.is_some(),
+        ];
         let tables = tables.into_iter().filter(|there| *there).count();
         if tables != 1 {
             return Err(ScenarioError::Tables(tables));
         }
         let range = |key, value: f64, good: bool, must| {
-            if good { Ok(()) } else { Err(ScenarioError::Range { key, value, must }) }
+            if good {
+                Ok(())
+            } else {
+                Err(ScenarioError::Range { key, value, must })
+            }
         };
-        let count = |key, value: u32| range(key, f64::from(value), (1..=1_000_000).contains(&value), "1 to 1,000,000");
-        let seconds = |key, value: f64| range(key, value, (0.0..=86_400.0).contains(&value), "0 to 86,400 seconds");
+        let count = |key, value: u32| {
+            range(
+                key,
+                f64::from(value),
+                (1..=1_000_000).contains(&value),
+                "1 to 1,000,000",
+            )
+        };
+        let seconds = |key, value: f64| {
+            range(
+                key,
+                value,
+                (0.0..=86_400.0).contains(&value),
+                "0 to 86,400 seconds",
+            )
+        };
         count("documents", self.documents)?;
         count("clients", self.clients)?;
         let connections = f64::from(self.documents) * f64::from(self.clients);
-        range("documents * clients", connections, connections <= 1e6, "at most 1,000,000 connections")?;
+        range(
+            "documents * clients",
+            connections,
+            connections <= 1e6,
+            "at most 1,000,000 connections",
+        )?;
         count("connect_at_once", self.connect_at_once)?;
         seconds("connect_timeout_s", self.connect_timeout_s)?;
         let addresses = self.source_addresses;
-        range("source_addresses", f64::from(addresses), (1..=250).contains(&addresses), "1 to 250")?;
+        range(
+            "source_addresses",
+            f64::from(addresses),
+            (1..=250).contains(&addresses),
+            "1 to 250",
+        )?;
         if let Some(typing) = &self.typing {
             count("typing.writers", typing.writers)?;
             let writers = f64::from(typing.writers);
-            range("typing.writers", writers, typing.writers <= self.clients, "writers are clients too: at most `clients`")?;
-            range("clients", f64::from(self.clients), self.clients >= 2, "someone must read: at least 2")?;
-            range("typing.rate", typing.rate, typing.rate > 0.0 && typing.rate <= 1e7, "above 0, at most 10,000,000 a second")?;
-            range("typing.measure_s", typing.measure_s, typing.measure_s > 0.0, "above 0")?;
+            range(
+                "typing.writers",
+                writers,
+                typing.writers <= self.clients,
+                "writers are clients too: at most `clients`",
+            )?;
+            range(
+                "clients",
+                f64::from(self.clients),
+                self.clients >= 2,
+                "someone must read: at least 2",
+            )?;
+            range(
+                "typing.rate",
+                typing.rate,
+                typing.rate > 0.0 && typing.rate <= 1e7,
+                "above 0, at most 10,000,000 a second",
+            )?;
+            range(
+                "typing.measure_s",
+                typing.measure_s,
+                typing.measure_s > 0.0,
+                "above 0",
+            )?;
             seconds("typing.warmup_s", typing.warmup_s)?;
             seconds("typing.measure_s", typing.measure_s)?;
             seconds("typing.settle_s", typing.settle_s)?;
             let updates = typing.rate * (typing.warmup_s + typing.measure_s);
-            range("typing.rate * seconds", updates, updates < f64::from(u32::MAX), "a writer's clock has 32 bits")?;
+            range(
+                "typing.rate * seconds",
+                updates,
+                updates < f64::from(u32::MAX),
+                "a writer's clock has 32 bits",
+            )?;
         }
         if let Some(idle) = &self.idle {
             seconds("idle.settle_s", idle.settle_s)?;
             seconds("idle.measure_s", idle.measure_s)?;
-            range("idle.measure_s", idle.measure_s, idle.measure_s > 0.0, "above 0")?;
+            range(
+                "idle.measure_s",
+                idle.measure_s,
+                idle.measure_s > 0.0,
+                "above 0",
+            )?;
         }
         if let Some(storm) = &self.storm {
             seconds("storm.settle_s", storm.settle_s)?;
@@ -230,7 +322,12 @@ impl Scenario {
             count("join.joins", join.joins)?;
             count("join.at_once", join.at_once)?;
             seconds("join.timeout_s", join.timeout_s)?;
-            range("documents", f64::from(self.documents), self.documents == 1, "joins load one document")?;
+            range(
+                "documents",
+                f64::from(self.documents),
+                self.documents == 1,
+                "joins load one document",
+            )?;
         }
         Ok(())
     }
@@ -272,7 +369,10 @@ mod tests {
 
     #[test]
     fn the_rate_may_be_given_in_deliveries() {
-        let overrides = Overrides { deliveries: Some(4900.0), ..Overrides::default() };
+        let overrides = Overrides {
+            deliveries: Some(4900.0),
+            ..Overrides::default()
+        };
         let scenario = Scenario::load(Path::new("a-classroom"), &overrides).expect("valid");
         assert_eq!(scenario.typing.expect("typing").rate, 10.0);
     }
@@ -281,7 +381,9 @@ mod tests {
     fn unknown_keys_are_refused_with_their_name() {
         let text = BUILT_IN[0].1.replace("warmup_s", "warmup_seconds");
         let error = parse(&text, &Overrides::default()).expect_err("misspelt");
-        let ScenarioError::Parse { source, .. } = error else { panic!("{error}") };
+        let ScenarioError::Parse { source, .. } = error else {
+            panic!("{error}")
+        };
         assert!(source.to_string().contains("warmup_seconds"));
     }
 
@@ -293,7 +395,10 @@ mod tests {
         assert!(refused(classroom.replace("writers = 10", "writers = 51")));
         assert!(refused(classroom.replace("documents = 1", "documents = 0")));
         assert!(refused(classroom.replace("rate = 10.0", "rate = nan")));
-        let no_meaning = Overrides { rate: Some(1.0), ..Overrides::default() };
+        let no_meaning = Overrides {
+            rate: Some(1.0),
+            ..Overrides::default()
+        };
         assert!(Scenario::load(Path::new("c-idle"), &no_meaning).is_err());
     }
 }

@@ -61,14 +61,25 @@ impl EventLoop {
         let number = self.clients.len() as u32;
         let stream = self.open_socket(number)?;
         self.poller.add(stream.as_fd(), u64::from(number), true)?;
-        let mut client = Client::new(number, stream, &self.target, document, self.accept.clone(), self.token.clone());
+        let mut client = Client::new(
+            number,
+            stream,
+            &self.target,
+            document,
+            self.accept.clone(),
+            self.token.clone(),
+        );
         client.waits_for_writable = true;
         self.clients.push(Some(client));
         Ok(number)
     }
 
     fn open_socket(&self, number: u32) -> io::Result<TcpStream> {
-        let socket = Socket::new(Domain::for_address(self.target.address), Type::STREAM, Some(Transport::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(self.target.address),
+            Type::STREAM,
+            Some(Transport::TCP),
+        )?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if self.source_addresses > 1 {
@@ -109,9 +120,15 @@ impl EventLoop {
 
     /// Bytes and protocol messages received on all connections so far.
     pub fn received(&self) -> (u64, u64) {
-        self.clients().fold((self.bytes_received, self.messages_received), |(bytes, messages), client| {
-            (bytes + client.bytes_received, messages + client.messages_received)
-        })
+        self.clients().fold(
+            (self.bytes_received, self.messages_received),
+            |(bytes, messages), client| {
+                (
+                    bytes + client.bytes_received,
+                    messages + client.messages_received,
+                )
+            },
+        )
     }
 
     /// Writes what is queued, waits until something is ready or `until_ns`, and reads that.
@@ -180,7 +197,8 @@ impl EventLoop {
         let waits = client.has_output();
         if waits != client.waits_for_writable {
             client.waits_for_writable = waits;
-            self.poller.modify(client.stream().as_fd(), u64::from(number), waits)?;
+            self.poller
+                .modify(client.stream().as_fd(), u64::from(number), waits)?;
         }
         Ok(false)
     }
@@ -188,7 +206,12 @@ impl EventLoop {
 
 /// Reads once (what is left makes the socket ready again); whether the connection is gone.
 #[inline]
-fn read(client: &mut Client, scratch: &mut [u8], clock: &Clock, handler: &mut impl Handler) -> bool {
+fn read(
+    client: &mut Client,
+    scratch: &mut [u8],
+    clock: &Clock,
+    handler: &mut impl Handler,
+) -> bool {
     match client.read(scratch) {
         Ok(Some(len)) => {
             client.receive(&scratch[..len], clock.now_ns(), handler);

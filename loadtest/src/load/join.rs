@@ -6,7 +6,7 @@
 
 use super::connector::{Connecting, Connector, connect_all};
 use super::{Failures, LoadError, ServerCost, Session, seconds_ns, used};
-use crate::client::{Client, Ended, Event, Handler};
+use crate::client::{Client, Event, Handler};
 use crate::event_loop::EventLoop;
 use crate::measure::{Latency, LatencySummary};
 use crate::progress::{Progress, TURN_MAX};
@@ -42,6 +42,8 @@ struct Newcomers {
     history: History,
     started_ns: Vec<u64>, // by connection; the writer is number 0
     arrived: Vec<u32>,    // whose step 2 came since the loop last looked
+    /// Has the writer sent its document?
+    handed_over: bool,
     /// Is what arrives to be complete, and counted?
     measuring: bool,
     is_complete: bool,
@@ -58,14 +60,21 @@ impl Newcomers {
         let deleted = scan(state, |range| clocks += u64::from(range.len));
         let is_whole = clocks == self.history.clocks && deleted == Ok(self.history.deleted);
         if self.measuring {
-            self.latency.record_ns(now_ns - self.started_ns[number as usize]);
+            self.latency
+                .record_ns(now_ns - self.started_ns[number as usize]);
             if !is_whole {
-                self.failures.add(|| format!("join {number} got {clocks} of {} items", self.history.clocks));
+                self.failures.add(|| {
+                    format!(
+                        "join {number} got {clocks} of {} items",
+                        self.history.clocks
+                    )
+                });
             }
         } else if is_whole {
             self.is_complete = true;
             if text_of(state).as_deref() != Some(&self.history.text) {
-                self.failures.add(|| "the document's text differs from what was typed".to_owned());
+                self.failures
+                    .add(|| "the document's text differs from what was typed".to_owned());
             }
         }
     }
@@ -82,23 +91,38 @@ impl Handler for Newcomers {
         match event {
             Event::Synced(_) if client.number == 0 => self.connector.synced(0, now_ns),
             Event::Synced(state) => self.joined(client.number, now_ns, state),
-            Event::StateAsked(_) if client.number == 0 && self.is_complete => client.send_step_2(&self.history.update),
+            Event::StateAsked(_) if client.number == 0 && self.handed_over => {
+                client.send_step_2(&self.history.update)
+            }
             Event::StateAsked(_) => client.send_step_2(&EMPTY),
-            Event::Ack { accepted: false, .. } => self.failures.add(|| "the document's update was refused".to_owned()),
-            Event::Ended(ended) if client.number == 0 && !client.was_live() => self.connector.ended(0, ended),
+            Event::Ack {
+                accepted: false, ..
+            } => self
+                .failures
+                .add(|| "the document's update was refused".to_owned()),
+            Event::Ended(ended) if client.number == 0 && !client.was_live() => {
+                self.connector.ended(0, ended)
+            }
             Event::Ended(ended) => {
                 if !client.was_live() {
                     self.arrived.push(client.number);
                 }
-                self.failures.add(|| format!("connection {} ended: {ended}", client.number));
+                self.failures
+                    .add(|| format!("connection {} ended: {ended}", client.number));
             }
             Event::Update(_) | Event::State(_) | Event::Ack { .. } => {}
         }
     }
 }
 
-pub fn run(session: &Session<'_>, join: &Join, progress: &mut Progress) -> Result<JoinResult, LoadError> {
-    progress.show(session.clock.now_ns(), || format!("typing {} into a document of our own", join.trace));
+pub fn run(
+    session: &Session<'_>,
+    join: &Join,
+    progress: &mut Progress,
+) -> Result<JoinResult, LoadError> {
+    progress.show(session.clock.now_ns(), || {
+        format!("typing {} into a document of our own", join.trace)
+    });
     let trace = Trace::load(&join.trace)?;
     let history = trace.history(session.first_client_id());
     let state_bytes = history.update.len();
@@ -109,6 +133,7 @@ pub fn run(session: &Session<'_>, join: &Join, progress: &mut Progress) -> Resul
         history,
         started_ns: vec![0],
         arrived: Vec::new(),
+        handed_over: false,
         measuring: false,
         is_complete: false,
         step_2_bytes: 0,
@@ -116,7 +141,13 @@ pub fn run(session: &Session<'_>, join: &Join, progress: &mut Progress) -> Resul
         failures: Failures::default(),
     };
     connect_all(session, &mut event_loop, &mut load, progress)?;
-    store(session, &mut event_loop, &mut load, join.timeout_s, progress)?;
+    store(
+        session,
+        &mut event_loop,
+        &mut load,
+        join.timeout_s,
+        progress,
+    )?;
 
     load.measuring = true;
     let cpu_before = session.cpu()?;
@@ -141,17 +172,26 @@ pub fn run(session: &Session<'_>, join: &Join, progress: &mut Progress) -> Resul
 }
 
 /// Hands the document over, and joins until a newcomer gets all of it.
-fn store(session: &Session<'_>, event_loop: &mut EventLoop, load: &mut Newcomers, timeout_s: f64, progress: &mut Progress) -> Result<(), LoadError> {
+fn store(
+    session: &Session<'_>,
+    event_loop: &mut EventLoop,
+    load: &mut Newcomers,
+    timeout_s: f64,
+    progress: &mut Progress,
+) -> Result<(), LoadError> {
     let deadline_ns = session.clock.now_ns() + seconds_ns(timeout_s);
     if let Some(writer) = event_loop.client(0) {
         writer.send_update(&load.history.update, session.clock.now_ns());
+        load.handed_over = true;
     }
     while !load.is_complete {
         let now_ns = session.clock.now_ns();
         if now_ns >= deadline_ns || !load.failures.is_empty() {
             return Err(not_stored(load, timeout_s));
         }
-        progress.show(now_ns, || "waiting for the server to have the document".to_owned());
+        progress.show(now_ns, || {
+            "waiting for the server to have the document".to_owned()
+        });
         open(session, event_loop, load)?;
         wait_for_arrivals(session, event_loop, load, deadline_ns)?;
     }
@@ -159,11 +199,22 @@ fn store(session: &Session<'_>, event_loop: &mut EventLoop, load: &mut Newcomers
 }
 
 fn not_stored(load: &mut Newcomers, timeout_s: f64) -> LoadError {
-    let reason = std::mem::take(&mut load.failures).into_sentences().into_iter().next();
-    reason.map_or(LoadError::NotStored { timeout_s }, |reason| LoadError::NotSynced { number: 0, ended: Ended::Denied(reason) })
+    let reason = std::mem::take(&mut load.failures)
+        .into_sentences()
+        .into_iter()
+        .next();
+    LoadError::NotStored {
+        reason: reason.unwrap_or_else(|| format!("no newcomer got all of it within {timeout_s} s")),
+    }
 }
 
-fn join_all(session: &Session<'_>, event_loop: &mut EventLoop, load: &mut Newcomers, join: &Join, progress: &mut Progress) -> Result<(), LoadError> {
+fn join_all(
+    session: &Session<'_>,
+    event_loop: &mut EventLoop,
+    load: &mut Newcomers,
+    join: &Join,
+    progress: &mut Progress,
+) -> Result<(), LoadError> {
     let (mut opened, mut done) = (0, 0);
     while done < join.joins {
         while opened < join.joins.min(done + join.at_once) {
@@ -172,9 +223,15 @@ fn join_all(session: &Session<'_>, event_loop: &mut EventLoop, load: &mut Newcom
         }
         let now_ns = session.clock.now_ns();
         progress.show(now_ns, || format!("joining: {done} of {}", join.joins));
-        let arrived = wait_for_arrivals(session, event_loop, load, now_ns + seconds_ns(join.timeout_s))?;
+        let arrived = wait_for_arrivals(
+            session,
+            event_loop,
+            load,
+            now_ns + seconds_ns(join.timeout_s),
+        )?;
         if arrived == 0 {
-            load.failures.add(|| format!("join {done} took longer than {} s", join.timeout_s));
+            load.failures
+                .add(|| format!("join {done} took longer than {} s", join.timeout_s));
             return Ok(());
         }
         done += arrived;
@@ -182,18 +239,31 @@ fn join_all(session: &Session<'_>, event_loop: &mut EventLoop, load: &mut Newcom
     Ok(())
 }
 
-fn open(session: &Session<'_>, event_loop: &mut EventLoop, load: &mut Newcomers) -> Result<(), LoadError> {
+fn open(
+    session: &Session<'_>,
+    event_loop: &mut EventLoop,
+    load: &mut Newcomers,
+) -> Result<(), LoadError> {
     let number = load.started_ns.len() as u32;
     load.started_ns.push(session.clock.now_ns());
-    event_loop.connect(session.document(0)).map_err(|source| LoadError::Connect { number, source })?;
+    event_loop
+        .connect(session.document(0))
+        .map_err(|source| LoadError::Connect { number, source })?;
     Ok(())
 }
 
 /// Waits for at least one newcomer to have its state, closes those that do; how many.
-fn wait_for_arrivals(session: &Session<'_>, event_loop: &mut EventLoop, load: &mut Newcomers, deadline_ns: u64) -> Result<u32, LoadError> {
+fn wait_for_arrivals(
+    session: &Session<'_>,
+    event_loop: &mut EventLoop,
+    load: &mut Newcomers,
+    deadline_ns: u64,
+) -> Result<u32, LoadError> {
     while load.arrived.is_empty() && session.clock.now_ns() < deadline_ns {
         let until_ns = deadline_ns.min(session.clock.now_ns() + TURN_MAX.as_nanos() as u64);
-        event_loop.turn(until_ns, load).map_err(LoadError::EventLoop)?;
+        event_loop
+            .turn(until_ns, load)
+            .map_err(LoadError::EventLoop)?;
     }
     let arrived = std::mem::take(&mut load.arrived);
     arrived.iter().for_each(|number| event_loop.close(*number));

@@ -13,7 +13,6 @@ use crate::client::Ended;
 use crate::event_loop::EventLoop;
 use crate::measure::Clock;
 use crate::measure::process::{Cpu, Memory, Process, ProcessError};
-use crate::progress::Progress;
 use crate::scenario::Scenario;
 use crate::target::Target;
 use crate::trace::TraceError;
@@ -31,14 +30,22 @@ const FAILURES_NAMED_MAX: usize = 10;
 pub enum LoadError {
     #[error("the event loop failed: {0}")]
     EventLoop(#[source] io::Error),
-    #[error("cannot open connection {number}: {source} (is the server up? are there ports and descriptors left: ulimit -n, source_addresses?)")]
+    #[error(
+        "cannot open connection {number}: {source} (is the server up? are there ports and descriptors left: ulimit -n, source_addresses?)"
+    )]
     Connect { number: u32, source: io::Error },
     #[error("connection {number} ended before it was synced: {ended}")]
     NotSynced { number: u32, ended: Ended },
-    #[error("only {synced} of {connections} connections were synced within {timeout_s} s: raise connect_timeout_s or look at the server")]
-    Timeout { synced: u32, connections: u32, timeout_s: f64 },
-    #[error("the server didn't have the document within {timeout_s} s of receiving it")]
-    NotStored { timeout_s: f64 },
+    #[error(
+        "only {synced} of {connections} connections were synced within {timeout_s} s: raise connect_timeout_s or look at the server"
+    )]
+    Timeout {
+        synced: u32,
+        connections: u32,
+        timeout_s: f64,
+    },
+    #[error("the server didn't take the document of the cold joins: {reason}")]
+    NotStored { reason: String },
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error(transparent)]
@@ -61,14 +68,33 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(scenario: &'a Scenario, target: &'a Target, server: Option<Process>) -> Result<Self, ProcessError> {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mixed = (since_epoch.as_nanos() as u64 ^ u64::from(std::process::id()) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Ok(Self { clock: Clock::start(), scenario, target, server, own: Process::own()?, run: mixed >> 16 })
+    pub fn new(
+        scenario: &'a Scenario,
+        target: &'a Target,
+        server: Option<Process>,
+    ) -> Result<Self, ProcessError> {
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let mixed = (since_epoch.as_nanos() as u64 ^ u64::from(std::process::id()) << 40)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Ok(Self {
+            clock: Clock::start(),
+            scenario,
+            target,
+            server,
+            own: Process::own()?,
+            run: mixed >> 16,
+        })
     }
 
     pub fn event_loop(&self) -> Result<EventLoop, LoadError> {
-        EventLoop::new(self.clock, self.target.clone(), self.scenario.source_addresses).map_err(LoadError::EventLoop)
+        EventLoop::new(
+            self.clock,
+            self.target.clone(),
+            self.scenario.source_addresses,
+        )
+        .map_err(LoadError::EventLoop)
     }
 
     pub fn document(&self, index: u32) -> Rc<str> {
@@ -133,9 +159,19 @@ pub struct ServerCost {
 
 impl ServerCost {
     /// `None` unless the server is measured.
-    pub fn of(cpu: Option<Cpu>, window_s: f64, before: Option<Memory>, after: Option<Memory>) -> Option<Self> {
+    pub fn of(
+        cpu: Option<Cpu>,
+        window_s: f64,
+        before: Option<Memory>,
+        after: Option<Memory>,
+    ) -> Option<Self> {
         let cpu = cpu?;
-        Some(Self { cpu, cpu_percent: 100.0 * cpu.total_s / window_s, memory_before: before?, memory_after: after? })
+        Some(Self {
+            cpu,
+            cpu_percent: 100.0 * cpu.total_s / window_s,
+            memory_before: before?,
+            memory_after: after?,
+        })
     }
 
     pub fn resident_growth_bytes(&self) -> f64 {

@@ -14,9 +14,9 @@ use crate::measure::{Latency, LatencySummary};
 use crate::progress::{Progress, TURN_MAX};
 use crate::scenario::Typing;
 use crate::schedule::Schedule;
+use crate::update::EMPTY;
 use crate::update::scan::{ClockRange, scan, scan_state_vector};
 use crate::update::typist::Typist;
-use crate::update::EMPTY;
 use crate::verification::{Carrier, Findings, Verification};
 use serde::Serialize;
 use std::ops::Range;
@@ -91,7 +91,9 @@ impl Room {
             writers: typing.writers,
             first_client_id,
             connector: Connector::new(session),
-            typists: (0..writers).map(|writer| Typist::new(first_client_id + writer, typing.positions)).collect(),
+            typists: (0..writers)
+                .map(|writer| Typist::new(first_client_id + writer, typing.positions))
+                .collect(),
             schedule: None,
             window_ns: 0..0,
             verification: Verification::new(scenario.connections(), typing.writers),
@@ -114,7 +116,13 @@ impl Room {
     }
 
     /// Types update `number` of the schedule.
-    fn type_update(&mut self, schedule: &Schedule, number: u64, now_ns: u64, event_loop: &mut EventLoop) {
+    fn type_update(
+        &mut self,
+        schedule: &Schedule,
+        number: u64,
+        now_ns: u64,
+        event_loop: &mut EventLoop,
+    ) {
         // Documents take turns before the writers of one document do.
         let writer = schedule.writer(number);
         let (document, place) = (writer % self.documents, writer / self.documents);
@@ -132,13 +140,24 @@ impl Room {
     fn items(&mut self, client: &Client, now_ns: u64, update: &[u8], carrier: Carrier) {
         let before = self.items;
         if let Err(malformed) = self.try_items(client.number, now_ns, update, carrier) {
-            self.failures.add(|| format!("connection {} got an unreadable update: {malformed}", client.number));
+            self.failures.add(|| {
+                format!(
+                    "connection {} got an unreadable update: {malformed}",
+                    client.number
+                )
+            });
         }
         self.item_messages += u64::from(self.items > before);
     }
 
     #[inline]
-    fn try_items(&mut self, reader: u32, now_ns: u64, update: &[u8], carrier: Carrier) -> Result<(), Malformed> {
+    fn try_items(
+        &mut self,
+        reader: u32,
+        now_ns: u64,
+        update: &[u8],
+        carrier: Carrier,
+    ) -> Result<(), Malformed> {
         let document = reader / self.clients;
         let own = self.typist_of(reader);
         let first_writer = document * self.writers;
@@ -156,18 +175,20 @@ impl Room {
             }
             let place = place as u32;
             let writer = place * self.documents + document; // in the schedule's order
-            let (schedule, window_ns, latency) = (&self.schedule, &self.window_ns, &mut self.latency);
+            let (schedule, window_ns, latency) =
+                (&self.schedule, &self.window_ns, &mut self.latency);
             let mut fresh = 0;
-            self.verification.receive(reader, place, clock..clock + len, carrier, |clocks| {
-                fresh += clocks.len() as u64;
-                let Some(schedule) = schedule else { return };
-                for clock in clocks {
-                    let due_ns = schedule.due_of(writer, clock);
-                    if window_ns.contains(&due_ns) {
-                        latency.record_ns(now_ns.saturating_sub(due_ns));
+            self.verification
+                .receive(reader, place, clock..clock + len, carrier, |clocks| {
+                    fresh += clocks.len() as u64;
+                    let Some(schedule) = schedule else { return };
+                    for clock in clocks {
+                        let due_ns = schedule.due_of(writer, clock);
+                        if window_ns.contains(&due_ns) {
+                            latency.record_ns(now_ns.saturating_sub(due_ns));
+                        }
                     }
-                }
-            });
+                });
             self.delivered += fresh;
             self.delivered_in_window += if in_window { fresh } else { 0 };
         })?;
@@ -187,7 +208,12 @@ impl Room {
             }
         });
         if let Err(malformed) = scanned {
-            self.failures.add(|| format!("connection {} got an unreadable state vector: {malformed}", client.number));
+            self.failures.add(|| {
+                format!(
+                    "connection {} got an unreadable state vector: {malformed}",
+                    client.number
+                )
+            });
         }
         typist.missing(known, &mut self.update);
         client.send_step_2(&self.update);
@@ -211,18 +237,25 @@ impl Handler for Room {
                 self.items(client, now_ns, update, Carrier::State);
             }
             Event::StateAsked(state_vector) => self.answer(client, state_vector),
-            Event::Ack { accepted: true, due_ns } => {
+            Event::Ack {
+                accepted: true,
+                due_ns,
+            } => {
                 if let Some(due_ns) = due_ns
                     && self.window_ns.contains(&due_ns)
                 {
                     self.ack_latency.record_ns(now_ns.saturating_sub(due_ns));
                 }
             }
-            Event::Ack { accepted: false, .. } => {
-                self.failures.add(|| format!("connection {}: an update was refused", client.number));
+            Event::Ack {
+                accepted: false, ..
+            } => {
+                self.failures
+                    .add(|| format!("connection {}: an update was refused", client.number));
             }
             Event::Ended(ended) if client.was_live() => {
-                self.failures.add(|| format!("connection {} ended: {ended}", client.number));
+                self.failures
+                    .add(|| format!("connection {} ended: {ended}", client.number));
             }
             Event::Ended(ended) => self.connector.ended(client.number, ended),
         }
@@ -238,11 +271,18 @@ struct Edge {
 
 impl Edge {
     fn sample(session: &Session<'_>) -> Result<Self, LoadError> {
-        Ok(Self { server: session.cpu()?, own: session.own.cpu()? })
+        Ok(Self {
+            server: session.cpu()?,
+            own: session.own.cpu()?,
+        })
     }
 }
 
-pub fn run(session: &Session<'_>, typing: &Typing, progress: &mut Progress) -> Result<TypingResult, LoadError> {
+pub fn run(
+    session: &Session<'_>,
+    typing: &Typing,
+    progress: &mut Progress,
+) -> Result<TypingResult, LoadError> {
     let memory_before = session.memory()?;
     let mut event_loop = session.event_loop()?;
     let mut room = Room::new(session, typing);
@@ -256,30 +296,62 @@ pub fn run(session: &Session<'_>, typing: &Typing, progress: &mut Progress) -> R
     let updates = schedule.count_before(room.window_ns.end);
 
     let mut sent = 0;
-    type_until(session, &mut event_loop, &mut room, &schedule, &mut sent, window_start_ns, progress)?;
+    type_until(
+        session,
+        &mut event_loop,
+        &mut room,
+        &schedule,
+        &mut sent,
+        window_start_ns,
+        progress,
+    )?;
     let before = Edge::sample(session)?;
     let window_end_ns = room.window_ns.end;
-    type_until(session, &mut event_loop, &mut room, &schedule, &mut sent, window_end_ns, progress)?;
+    type_until(
+        session,
+        &mut event_loop,
+        &mut room,
+        &schedule,
+        &mut sent,
+        window_end_ns,
+        progress,
+    )?;
     let after = Edge::sample(session)?;
     let expected = updates * u64::from(room.clients - 1);
-    let settle_s = settle(session, &mut event_loop, &mut room, expected, typing.settle_s, progress)?;
+    let settle_s = settle(
+        session,
+        &mut event_loop,
+        &mut room,
+        expected,
+        typing.settle_s,
+        progress,
+    )?;
     let memory_after = session.memory()?;
 
     let generator_cpu = after.own - before.own;
     let deliveries = room.delivered_in_window;
-    let server = ServerCost::of(used(after.server, before.server), typing.measure_s, memory_before, memory_after);
+    let server = ServerCost::of(
+        used(after.server, before.server),
+        typing.measure_s,
+        memory_before,
+        memory_after,
+    );
     let (clients, writers, documents) = (room.clients, room.writers, room.documents);
-    let verification = std::mem::replace(&mut room.verification, Verification::new(0, 1)).finish(|reader, place| {
-        let document = reader / clients;
-        let own = reader % clients == place;
-        (!own).then(|| schedule.clocks_of(place * documents + document, updates))
-    });
+    let verification = std::mem::replace(&mut room.verification, Verification::new(0, 1)).finish(
+        |reader, place| {
+            let document = reader / clients;
+            let own = reader % clients == place;
+            (!own).then(|| schedule.clocks_of(place * documents + document, updates))
+        },
+    );
     if !verification.is_right() {
         room.failures.add(|| describe(&verification));
     }
     Ok(TypingResult {
         measure_s: typing.measure_s,
-        offered_deliveries_per_s: typing.rate * f64::from(documents * writers) * f64::from(clients - 1),
+        offered_deliveries_per_s: typing.rate
+            * f64::from(documents * writers)
+            * f64::from(clients - 1),
         deliveries,
         deliveries_per_s: deliveries as f64 / typing.measure_s,
         updates_sent: updates,
@@ -290,7 +362,9 @@ pub fn run(session: &Session<'_>, typing: &Typing, progress: &mut Progress) -> R
         items_per_message: room.items as f64 / room.item_messages.max(1) as f64,
         settle_s,
         verification,
-        cpu_per_delivery_us: server.filter(|_| deliveries > 0).map(|cost| cost.cpu.total_s * 1e6 / deliveries as f64),
+        cpu_per_delivery_us: server
+            .filter(|_| deliveries > 0)
+            .map(|cost| cost.cpu.total_s * 1e6 / deliveries as f64),
         server,
         generator_cpu,
         generator_cpu_percent: 100.0 * generator_cpu.total_s / typing.measure_s,
@@ -323,11 +397,20 @@ fn type_until(
         }
         progress.show(now_ns, || {
             let p99_ms = room.latency.summary().map_or(0.0, |latency| latency.p99_ms);
-            format!("typing: {sent} updates sent, {} deliveries, p99 {p99_ms:.1} ms", room.delivered)
+            format!(
+                "typing: {sent} updates sent, {} deliveries, p99 {p99_ms:.1} ms",
+                room.delivered
+            )
         });
-        let next_ns = if *sent < last { schedule.due_ns(*sent) } else { end_ns };
+        let next_ns = if *sent < last {
+            schedule.due_ns(*sent)
+        } else {
+            end_ns
+        };
         let until_ns = next_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
-        event_loop.turn(until_ns, room).map_err(LoadError::EventLoop)?;
+        event_loop
+            .turn(until_ns, room)
+            .map_err(LoadError::EventLoop)?;
     }
 }
 
@@ -348,13 +431,18 @@ fn settle(
         let is_complete = room.delivered >= expected && unacknowledged == 0;
         if is_complete || now_ns >= deadline_ns {
             if unacknowledged > 0 {
-                room.failures.add(|| format!("{unacknowledged} messages were never acknowledged"));
+                room.failures
+                    .add(|| format!("{unacknowledged} messages were never acknowledged"));
             }
             return Ok((now_ns - start_ns) as f64 / 1e9);
         }
-        progress.show(now_ns, || format!("settling: {} of {expected} deliveries", room.delivered));
+        progress.show(now_ns, || {
+            format!("settling: {} of {expected} deliveries", room.delivered)
+        });
         let until_ns = deadline_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
-        event_loop.turn(until_ns, room).map_err(LoadError::EventLoop)?;
+        event_loop
+            .turn(until_ns, room)
+            .map_err(LoadError::EventLoop)?;
     }
 }
 

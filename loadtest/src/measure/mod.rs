@@ -13,7 +13,9 @@ pub struct Clock {
 
 impl Clock {
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     #[inline]
@@ -31,7 +33,8 @@ pub struct Latency {
 impl Default for Latency {
     fn default() -> Self {
         const HOUR_US: u64 = 3_600_000_000;
-        let histogram = Histogram::new_with_bounds(1, HOUR_US, 3).expect("constant bounds are legal");
+        let histogram =
+            Histogram::new_with_bounds(1, HOUR_US, 3).expect("constant bounds are legal");
         Self { histogram }
     }
 }
@@ -67,8 +70,16 @@ impl Latency {
         for step in self.histogram.iter_quantiles(5) {
             let quantile = step.quantile();
             let value = step.value_iterated_to() as f64 / 1000.0;
-            let _ = write!(out, "{value:12.3} {quantile:14.12} {:10}", self.histogram.count_between(0, step.value_iterated_to()));
-            let _ = if quantile < 1.0 { writeln!(out, " {:14.2}", 1.0 / (1.0 - quantile)) } else { writeln!(out) };
+            let _ = write!(
+                out,
+                "{value:12.3} {quantile:14.12} {:10}",
+                self.histogram.count_between(0, step.value_iterated_to())
+            );
+            let _ = if quantile < 1.0 {
+                writeln!(out, " {:14.2}", 1.0 / (1.0 - quantile))
+            } else {
+                writeln!(out)
+            };
         }
         let _ = writeln!(
             out,

@@ -151,7 +151,7 @@ fn skip_any(reader: &mut Reader<'_>, depth_left: u32) -> Result<(), Malformed> {
         return Err(reader.malformed("values nested too deep"));
     }
     match reader.byte()? {
-        120 | 121 | 126 | 127 => {} // true, false, null, undefined
+        120 | 121 | 126 | 127 => {}             // true, false, null, undefined
         125 => while reader.byte()? >= 0x80 {}, // integer
         124 => reader.take(4).map(|_| ())?,
         123 | 122 => reader.take(8).map(|_| ())?, // float64, bigint
@@ -206,8 +206,8 @@ mod tests {
     use yrs::updates::decoder::Decode;
     use yrs::updates::encoder::Encode;
     use yrs::{
-        Any, Array, ArrayPrelim, ClientID, Doc, Map, MapPrelim, Options, ReadTxn, StateVector, Text,
-        TextPrelim, Transact, Update, WriteTxn, XmlElementPrelim, XmlFragment, XmlTextPrelim,
+        Any, Array, ArrayPrelim, ClientID, Doc, Map, MapPrelim, Options, ReadTxn, StateVector,
+        Text, TextPrelim, Transact, Update, WriteTxn, XmlElementPrelim, XmlFragment, XmlTextPrelim,
     };
 
     /// What one person did to a document; indices are taken modulo what is there.
@@ -217,6 +217,7 @@ mod tests {
         Delete(u32, u32),
         Format(u32, u32),
         Embed(u32),
+        Emoji(String),
         MapValue(u8, i64),
         MapNested(u8),
         Push(Vec<f64>),
@@ -227,10 +228,11 @@ mod tests {
 
     fn edit() -> impl Strategy<Value = Edit> {
         prop_oneof![
-            4 => (any::<u32>(), "[a-zß€😀]{1,8}").prop_map(|(at, text)| Edit::Type(at, text)),
+            4 => (any::<u32>(), "[a-zß€]{1,8}").prop_map(|(at, text)| Edit::Type(at, text)),
             2 => (any::<u32>(), 1u32..5).prop_map(|(at, len)| Edit::Delete(at, len)),
             1 => (any::<u32>(), 1u32..5).prop_map(|(at, len)| Edit::Format(at, len)),
             1 => any::<u32>().prop_map(Edit::Embed),
+            1 => "[a😀]{1,4}".prop_map(Edit::Emoji),
             1 => (0u8..4, any::<i64>()).prop_map(|(key, value)| Edit::MapValue(key, value)),
             1 => (0u8..4).prop_map(Edit::MapNested),
             1 => prop::collection::vec(any::<f64>(), 1..5).prop_map(Edit::Push),
@@ -248,25 +250,35 @@ mod tests {
         let xml = txn.get_or_insert_xml_fragment("xml");
         let len = text.len(&txn);
         match edit {
-            Edit::Type(_, string) => text.push(&mut txn, string),
-            Edit::Delete(_, count) if len > 0 => {
-                // Whole contents: positions inside a surrogate pair are not this test's business.
-                let _ = count;
-                text.remove_range(&mut txn, 0, len);
+            Edit::Type(at, string) => text.insert(&mut txn, at % (len + 1), string),
+            Edit::Delete(at, count) if len > 0 => {
+                let at = at % len;
+                text.remove_range(&mut txn, at, (*count).min(len - at));
             }
-            Edit::Format(..) if len > 0 => {
+            Edit::Format(at, count) if len > 0 => {
+                let at = at % len;
                 let bold = [("bold".into(), Any::from(true))].into();
-                text.format(&mut txn, 0, len, bold);
+                text.format(&mut txn, at, (*count).min(len - at), bold);
             }
-            Edit::Embed(_) => {
-                text.insert_embed(&mut txn, len, Any::from("an image"));
+            Edit::Delete(..) | Edit::Format(..) => {}
+            Edit::Embed(at) => {
+                text.insert_embed(&mut txn, at % (len + 1), Any::from("an image"));
+            }
+            // Apart from the rest: nothing may be inserted between the halves of a surrogate pair.
+            Edit::Emoji(string) => {
+                let emoji = txn.get_or_insert_text("emoji");
+                emoji.push(&mut txn, string);
             }
             Edit::MapValue(key, value) => {
                 map.insert(&mut txn, format!("k{key}"), *value);
             }
             Edit::MapNested(key) => {
-                let nested = MapPrelim::from([("inner", Any::from(vec![Any::Null, Any::Bool(false)]))]);
-                map.insert(&mut txn, format!("k{key}"), nested);
+                let inner = Any::from(vec![Any::Null, Any::Bool(false)]);
+                map.insert(
+                    &mut txn,
+                    format!("k{key}"),
+                    MapPrelim::from([("inner", inner)]),
+                );
             }
             Edit::Push(values) => {
                 for value in values {
@@ -286,7 +298,6 @@ mod tests {
             Edit::Subdocument => {
                 map.insert(&mut txn, "sub", Doc::new());
             }
-            Edit::Delete(..) | Edit::Format(..) => {}
         }
     }
 
@@ -350,7 +361,7 @@ mod tests {
             let doc = person(9);
             apply(&doc, &Edit::Type(0, first.clone()));
             let before = doc.transact().state_vector();
-            apply(&doc, &Edit::Type(0, second.clone()));
+            apply(&doc, &Edit::Emoji(second.clone()));
             let difference = doc.transact().encode_diff_v1(&before);
             let mut ranges = Vec::new();
             scan(&difference, |range| ranges.push(range)).expect("a difference scans");
@@ -372,22 +383,57 @@ mod tests {
         // Client 5: a skip of 3, then garbage of 2.
         let mut ranges = Vec::new();
         scan(&[1, 2, 5, 0, 10, 3, 0, 2, 0], |range| ranges.push(range)).expect("legal");
-        assert_eq!(ranges, [ClockRange { client: 5, clock: 3, len: 2 }]);
+        assert_eq!(
+            ranges,
+            [ClockRange {
+                client: 5,
+                clock: 3,
+                len: 2
+            }]
+        );
     }
 
     #[test]
     fn every_kind_of_content_of_yjs_is_stepped_over() {
         let mut update = vec![1, 7, 5, 0];
         let contents: [&[u8]; 7] = [
-            &[0x80 | 2, 5, 0, 2, 1, b'1', 1, b'2'],              // JSON: two strings
-            &[0x80 | 3, 5, 0, 3, 1, 2, 3],                       // binary
-            &[0x80 | 5, 5, 0, 2, b'{', b'}'],                    // embed
+            &[0x80 | 2, 5, 0, 2, 1, b'1', 1, b'2'], // JSON: two strings
+            &[0x80 | 3, 5, 0, 3, 1, 2, 3],          // binary
+            &[0x80 | 5, 5, 0, 2, b'{', b'}'],       // embed
             &[0x40 | 6, 5, 0, 1, b'b', 4, b't', b'r', b'u', b'e'], // format
-            &[0xc0 | 7, 5, 0, 5, 0, 5, 1, b'h'],                 // XML hook with its name
-            &[0x20 | 8, 1, 1, b'm', 1, b'k', 2, 125, 0xc1, 1, 118, 1, 1, b'a', 117, 1, 123, 0, 0, 0, 0, 0, 0, 0, 0],
-            &[9, 0, 5, 1, 1, b'g', 118, 0],                      // document under a nested parent
+            &[0xc0 | 7, 5, 0, 5, 0, 5, 1, b'h'],    // XML hook with its name
+            &[
+                0x20 | 8,
+                1,
+                1,
+                b'm',
+                1,
+                b'k',
+                2,
+                125,
+                0xc1,
+                1,
+                118,
+                1,
+                1,
+                b'a',
+                117,
+                1,
+                123,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0,
+            ],
+            &[9, 0, 5, 1, 1, b'g', 118, 0], // document under a nested parent
         ];
-        contents.iter().for_each(|content| update.extend_from_slice(content));
+        contents
+            .iter()
+            .for_each(|content| update.extend_from_slice(content));
         update.extend_from_slice(&[1, 5, 1, 0, 4]);
         let mut clocks = 0;
         let deleted = scan(&update, |range| clocks += range.len).expect("legal");

@@ -34,10 +34,14 @@ pub enum Message<'a> {
     /// The server's answer to our step 1: an update with all that we lack.
     Step2(&'a [u8]),
     Update(&'a [u8]),
-    Authenticated { read_only: bool },
+    Authenticated {
+        read_only: bool,
+    },
     Denied(&'a str),
     /// One of our update (or step 2) messages was taken, or refused.
-    Ack { accepted: bool },
+    Ack {
+        accepted: bool,
+    },
     /// The server ends this document on this connection.
     Closed,
     /// Awareness and whatever else isn't measured.

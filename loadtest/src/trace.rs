@@ -93,10 +93,9 @@ impl Trace {
                 path: path.to_owned(),
                 source,
             })?;
-        let start = Patch(0, 0, file.start_content);
-        let edits = std::iter::once(start)
-            .chain(file.txns.into_iter().flat_map(|txn| txn.patches))
-            .collect();
+        let start = (!file.start_content.is_empty()).then(|| Patch(0, 0, file.start_content));
+        let typed = file.txns.into_iter().flat_map(|txn| txn.patches);
+        let edits = start.into_iter().chain(typed).collect();
         let trace = Self {
             source: path.display().to_string(),
             edits,

@@ -195,6 +195,50 @@ impl Room {
         Ok(())
     }
 
+    /// Judges what arrived, and sums up.
+    fn into_result(
+        mut self,
+        typing: &Typing,
+        schedule: &Schedule,
+        updates: u64,
+        settle_s: f64,
+        server: Option<ServerCost>,
+        generator_cpu: Cpu,
+    ) -> TypingResult {
+        let (clients, writers, documents) = (self.clients, self.writers, self.documents);
+        let found = self.verification.finish(|reader, place| {
+            let (document, own) = (reader / clients, reader % clients == place);
+            (!own).then(|| schedule.clocks_of(place * documents + document, updates))
+        });
+        if !found.is_right() {
+            self.failures.add(|| describe(&found));
+        }
+        let deliveries = self.delivered_in_window;
+        let per_delivery = |cost: ServerCost| cost.cpu.total_s * 1e6 / deliveries as f64;
+        TypingResult {
+            measure_s: typing.measure_s,
+            offered_deliveries_per_s: typing.rate
+                * f64::from(documents * writers)
+                * f64::from(clients - 1),
+            deliveries,
+            deliveries_per_s: deliveries as f64 / typing.measure_s,
+            updates_sent: updates,
+            latency: self.latency.summary(),
+            ack_latency: self.ack_latency.summary(),
+            send_lag: self.send_lag.summary(),
+            connect: self.connector.latency.summary(),
+            items_per_message: self.items as f64 / self.item_messages.max(1) as f64,
+            settle_s,
+            verification: found,
+            cpu_per_delivery_us: server.filter(|_| deliveries > 0).map(per_delivery),
+            server,
+            generator_cpu,
+            generator_cpu_percent: 100.0 * generator_cpu.total_s / typing.measure_s,
+            histogram: self.latency,
+            failures: self.failures,
+        }
+    }
+
     fn answer(&mut self, client: &mut Client, state_vector: &[u8]) {
         let Some(typist) = self.typist_of(client.number) else {
             client.send_step_2(&EMPTY);
@@ -328,49 +372,14 @@ pub fn run(
     )?;
     let memory_after = session.memory()?;
 
-    let generator_cpu = after.own - before.own;
-    let deliveries = room.delivered_in_window;
-    let server = ServerCost::of(
+    let cost = ServerCost::of(
         used(after.server, before.server),
         typing.measure_s,
         memory_before,
         memory_after,
     );
-    let (clients, writers, documents) = (room.clients, room.writers, room.documents);
-    let verification = std::mem::replace(&mut room.verification, Verification::new(0, 1)).finish(
-        |reader, place| {
-            let document = reader / clients;
-            let own = reader % clients == place;
-            (!own).then(|| schedule.clocks_of(place * documents + document, updates))
-        },
-    );
-    if !verification.is_right() {
-        room.failures.add(|| describe(&verification));
-    }
-    Ok(TypingResult {
-        measure_s: typing.measure_s,
-        offered_deliveries_per_s: typing.rate
-            * f64::from(documents * writers)
-            * f64::from(clients - 1),
-        deliveries,
-        deliveries_per_s: deliveries as f64 / typing.measure_s,
-        updates_sent: updates,
-        latency: room.latency.summary(),
-        ack_latency: room.ack_latency.summary(),
-        send_lag: room.send_lag.summary(),
-        connect: room.connector.latency.summary(),
-        items_per_message: room.items as f64 / room.item_messages.max(1) as f64,
-        settle_s,
-        verification,
-        cpu_per_delivery_us: server
-            .filter(|_| deliveries > 0)
-            .map(|cost| cost.cpu.total_s * 1e6 / deliveries as f64),
-        server,
-        generator_cpu,
-        generator_cpu_percent: 100.0 * generator_cpu.total_s / typing.measure_s,
-        histogram: room.latency,
-        failures: room.failures,
-    })
+    let generator_cpu = after.own - before.own;
+    Ok(room.into_result(typing, &schedule, updates, settle_s, cost, generator_cpu))
 }
 
 /// Types everything that is due before `end_ns`, and returns at that instant.

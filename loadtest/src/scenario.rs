@@ -6,6 +6,7 @@
 
 use crate::update::typist::Positions;
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -39,11 +40,12 @@ pub enum ScenarioError {
         "the scenario must have exactly one of the tables [typing], [idle], [storm], [join]; it has {0}"
     )]
     Tables(usize),
-    #[error("{key} = {value} is out of range: {must}")]
+    #[error("{key} = {value} is out of range: it must be from {from} to {to}")]
     Range {
         key: &'static str,
         value: f64,
-        must: &'static str,
+        from: f64,
+        to: f64,
     },
     #[error("{option} means nothing to a [{kind}] scenario")]
     Override {
@@ -226,94 +228,20 @@ impl Scenario {
         if tables != 1 {
             return Err(ScenarioError::Tables(tables));
         }
-        let range = |key, value: f64, good: bool, must| {
-            if good {
-                Ok(())
-            } else {
-                Err(ScenarioError::Range { key, value, must })
-            }
-        };
-        let count = |key, value: u32| {
-            range(
-                key,
-                f64::from(value),
-                (1..=1_000_000).contains(&value),
-                "1 to 1,000,000",
-            )
-        };
-        let seconds = |key, value: f64| {
-            range(
-                key,
-                value,
-                (0.0..=86_400.0).contains(&value),
-                "0 to 86,400 seconds",
-            )
-        };
+        let connections = f64::from(self.documents) * f64::from(self.clients);
+        let addresses = f64::from(self.source_addresses);
         count("documents", self.documents)?;
         count("clients", self.clients)?;
-        let connections = f64::from(self.documents) * f64::from(self.clients);
-        range(
-            "documents * clients",
-            connections,
-            connections <= 1e6,
-            "at most 1,000,000 connections",
-        )?;
+        within("documents * clients", connections, 1.0..=1e6)?;
         count("connect_at_once", self.connect_at_once)?;
         seconds("connect_timeout_s", self.connect_timeout_s)?;
-        let addresses = self.source_addresses;
-        range(
-            "source_addresses",
-            f64::from(addresses),
-            (1..=250).contains(&addresses),
-            "1 to 250",
-        )?;
+        within("source_addresses", addresses, 1.0..=250.0)?;
         if let Some(typing) = &self.typing {
-            count("typing.writers", typing.writers)?;
-            let writers = f64::from(typing.writers);
-            range(
-                "typing.writers",
-                writers,
-                typing.writers <= self.clients,
-                "writers are clients too: at most `clients`",
-            )?;
-            range(
-                "clients",
-                f64::from(self.clients),
-                self.clients >= 2,
-                "someone must read: at least 2",
-            )?;
-            range(
-                "typing.rate",
-                typing.rate,
-                typing.rate > 0.0 && typing.rate <= 1e7,
-                "above 0, at most 10,000,000 a second",
-            )?;
-            range(
-                "typing.measure_s",
-                typing.measure_s,
-                typing.measure_s > 0.0,
-                "above 0",
-            )?;
-            seconds("typing.warmup_s", typing.warmup_s)?;
-            seconds("typing.measure_s", typing.measure_s)?;
-            seconds("typing.settle_s", typing.settle_s)?;
-            let updates = typing.rate * (typing.warmup_s + typing.measure_s);
-            range(
-                "typing.rate * seconds",
-                updates,
-                updates < f64::from(u32::MAX),
-                "a writer's clock has 32 bits",
-            )?;
+            typing.validate(self.clients)?;
         }
         if let Some(idle) = &self.idle {
             seconds("idle.settle_s", idle.settle_s)?;
-            seconds("idle.measure_s", idle.measure_s)?;
-            range(
-                "idle.measure_s",
-                idle.measure_s,
-                idle.measure_s > 0.0,
-                "above 0",
-            )?;
+            within("idle.measure_s", idle.measure_s, WINDOW_S)?;
         }
         if let Some(storm) = &self.storm {
             seconds("storm.settle_s", storm.settle_s)?;
@@ -322,15 +250,61 @@ impl Scenario {
             count("join.joins", join.joins)?;
             count("join.at_once", join.at_once)?;
             seconds("join.timeout_s", join.timeout_s)?;
-            range(
-                "documents",
+            within(
+                "documents (joins load one)",
                 f64::from(self.documents),
-                self.documents == 1,
-                "joins load one document",
+                1.0..=1.0,
+            )?;
+            within(
+                "clients (a join has one writer)",
+                f64::from(self.clients),
+                1.0..=1.0,
             )?;
         }
         Ok(())
     }
+}
+
+impl Typing {
+    fn validate(&self, clients: u32) -> Result<(), ScenarioError> {
+        let (writers, readers) = (f64::from(self.writers), f64::from(clients));
+        within("clients (someone must read)", readers, 2.0..=1e6)?;
+        within(
+            "typing.writers (they are clients too)",
+            writers,
+            1.0..=readers,
+        )?;
+        within("typing.rate", self.rate, 1e-6..=1e7)?;
+        seconds("typing.warmup_s", self.warmup_s)?;
+        within("typing.measure_s", self.measure_s, WINDOW_S)?;
+        seconds("typing.settle_s", self.settle_s)?;
+        // A writer's clock has 32 bits.
+        let updates = self.rate * (self.warmup_s + self.measure_s);
+        within("typing.rate * (warmup_s + measure_s)", updates, 0.0..=4e9)
+    }
+}
+
+const WINDOW_S: RangeInclusive<f64> = 0.001..=86_400.0;
+
+fn within(key: &'static str, value: f64, range: RangeInclusive<f64>) -> Result<(), ScenarioError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (from, to) = range.into_inner();
+    Err(ScenarioError::Range {
+        key,
+        value,
+        from,
+        to,
+    })
+}
+
+fn count(key: &'static str, value: u32) -> Result<(), ScenarioError> {
+    within(key, f64::from(value), 1.0..=1e6)
+}
+
+fn seconds(key: &'static str, value: f64) -> Result<(), ScenarioError> {
+    within(key, value, 0.0..=86_400.0)
 }
 
 fn connect_at_once() -> u32 {

@@ -114,36 +114,30 @@ impl Target {
                 url: url.to_owned(),
             })?;
         let (host, base) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (base, query) = base.split_once('?').unwrap_or((base, ""));
         let template = path.unwrap_or(protocol.default_path());
-        if protocol != Protocol::Hocuspocus && !format!("{base}{template}").contains("{document}") {
-            return Err(TargetError::PathWithoutDocument {
-                path: template.to_owned(),
-            });
-        }
-        let (base, base_query) = base.split_once('?').unwrap_or((base, ""));
         let mut path = format!("{}{template}", base.trim_end_matches('/'));
-        let mut add_query = |query: &str| {
-            path.push(if path.contains('?') { '&' } else { '?' });
-            path.push_str(query);
-        };
-        if !base_query.is_empty() {
-            add_query(base_query);
+        if protocol != Protocol::Hocuspocus && !path.contains("{document}") {
+            return Err(TargetError::PathWithoutDocument { path });
         }
-        let default_form = match protocol {
+        if !query.is_empty() {
+            add_query(&mut path, query);
+        }
+        let mut headers = String::new();
+        let form = form.unwrap_or(match protocol {
             Protocol::Hocuspocus => TokenForm::InBand,
             Protocol::YWebsocket | Protocol::Relay => TokenForm::Protocol,
-        };
-        let mut headers = String::new();
-        match (token, form.unwrap_or(default_form)) {
-            (_, TokenForm::InBand) if protocol != Protocol::Hocuspocus => {
-                return Err(TargetError::InBandElsewhere);
-            }
-            (None, _) | (_, TokenForm::InBand) => {}
-            (Some(token), TokenForm::Query) => add_query(&format!("token={token}")),
-            (Some(token), TokenForm::Protocol) => {
+        });
+        if form == TokenForm::InBand && protocol != Protocol::Hocuspocus {
+            return Err(TargetError::InBandElsewhere);
+        }
+        match (form, token) {
+            (TokenForm::InBand, _) | (_, None) => {}
+            (TokenForm::Query, Some(token)) => add_query(&mut path, &format!("token={token}")),
+            (TokenForm::Protocol, Some(token)) => {
                 headers = format!("Sec-WebSocket-Protocol: access_token, {token}\r\n");
             }
-            (Some(token), TokenForm::Header) => {
+            (TokenForm::Header, Some(token)) => {
                 headers = format!("Authorization: Bearer {token}\r\n");
             }
         }
@@ -173,6 +167,11 @@ impl Target {
     pub fn token(&self) -> &str {
         &self.token
     }
+}
+
+fn add_query(path: &mut String, query: &str) {
+    path.push(if path.contains('?') { '&' } else { '?' });
+    path.push_str(query);
 }
 
 fn resolve(host: &str) -> Result<SocketAddr, TargetError> {

@@ -93,7 +93,7 @@ impl Trace {
                 path: path.to_owned(),
                 source,
             })?;
-        let start = (!file.start_content.is_empty()).then(|| Patch(0, 0, file.start_content));
+        let start = (!file.start_content.is_empty()).then_some(Patch(0, 0, file.start_content));
         let typed = file.txns.into_iter().flat_map(|txn| txn.patches);
         let edits = start.into_iter().chain(typed).collect();
         let trace = Self {

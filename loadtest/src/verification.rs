@@ -187,7 +187,7 @@ mod tests {
             }
         );
         assert_eq!(
-            findings(&[0..3], 5),
+            findings(&[0..1, 1..3], 5),
             Findings {
                 lost: 2,
                 ..Findings::default()
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn an_item_nobody_typed_is_found() {
         assert_eq!(
-            findings(&[0..7], 5),
+            findings(&[0..1, 1..7], 5),
             Findings {
                 foreign: 2,
                 ..Findings::default()

@@ -168,6 +168,14 @@ impl Client {
         }
     }
 
+    /// Says that we are still here, if there is something to be here for.
+    pub fn send_keep_alive(&mut self) {
+        if self.phase == Phase::Live {
+            self.protocol
+                .write_keep_alive(&mut self.out, &self.document);
+        }
+    }
+
     /// Messages the server has not yet acknowledged (always 0 where it never does).
     pub fn unacknowledged(&self) -> usize {
         self.unacknowledged.len()
@@ -382,6 +390,10 @@ impl Client {
             }
             Message::Denied(reason) => return Err(Ended::Denied(reason.to_owned())),
             Message::Closed => return Err(Ended::DocumentClosed),
+            Message::Ping => {
+                hocuspocus::write_pong(&mut self.out);
+                return Ok(());
+            }
             Message::Other => return Ok(()),
         };
         handler.event(self, now_ns, event);
@@ -518,6 +530,30 @@ mod tests {
         peer.read_to_end(&mut sent).expect("read");
         let auth = b"\x03doc\x02\x00\x03tok\x054.7.0";
         assert!(sent.windows(auth.len()).any(|window| window == auth));
+    }
+
+    #[test]
+    fn pings_are_answered_and_keep_alives_sent_once_live() {
+        let (mut client, mut peer) = client(Protocol::Hocuspocus);
+        let mut log = Log::default();
+        client.send_keep_alive(); // too early: nothing is sent
+        client.receive(&answer(), 1, &mut log);
+        client.receive(&frame(b"\x03doc\x02\x02\x0aread-write"), 1, &mut log);
+        client.receive(&frame(b"\x03doc\x00\x01\x02\x00\x00"), 1, &mut log);
+        client.receive(&frame(b"\x09"), 1, &mut log);
+        client.send_keep_alive();
+        client.flush().expect("written");
+        drop(client);
+        let mut sent = Vec::new();
+        peer.read_to_end(&mut sent).expect("read");
+        let expected = b"\x82\x81\0\0\0\0\x0a\x82\x87\0\0\0\0\x03doc\x01\x01\x00";
+        assert!(sent.ends_with(expected));
+        assert_eq!(
+            sent.windows(4)
+                .filter(|at| at == b"\x01\x01\x00\x82")
+                .count(),
+            0
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use wiresocket_loadtest::event_loop::poller::raise_descriptor_limit;
 use wiresocket_loadtest::load::{LoadError, Session, idle, join, storm, typing};
 use wiresocket_loadtest::measure::process::Process;
 use wiresocket_loadtest::progress::Progress;
@@ -123,6 +124,8 @@ fn parse_positions(text: &str) -> Result<Positions, String> {
 }
 
 fn main() -> ExitCode {
+    // Failing here is no reason to stop: running out of descriptors later has an error of its own.
+    let _ = raise_descriptor_limit();
     let result = match Cli::parse().command {
         Command::Run(run) => self::run(&run),
         Command::Relay { listen } => relay(listen),

@@ -72,6 +72,10 @@ pub struct Scenario {
     /// Connect from so many loopback addresses in turn (more than about 28,000 connections need it).
     #[serde(default = "source_addresses")]
     pub source_addresses: u32,
+    /// How often each connection says (by an empty awareness message) that it is still there: servers
+    /// drop those that are silent for 30 or 60 seconds.
+    #[serde(default = "keep_alive_s")]
+    pub keep_alive_s: f64,
     pub typing: Option<Typing>,
     pub idle: Option<Idle>,
     pub storm: Option<Storm>,
@@ -235,6 +239,7 @@ impl Scenario {
         within("documents * clients", connections, 1.0..=1e6)?;
         count("connect_at_once", self.connect_at_once)?;
         seconds("connect_timeout_s", self.connect_timeout_s)?;
+        within("keep_alive_s", self.keep_alive_s, 0.1..=86_400.0)?;
         within("source_addresses", addresses, 1.0..=250.0)?;
         if let Some(typing) = &self.typing {
             typing.validate(self.clients)?;
@@ -313,6 +318,10 @@ fn connect_at_once() -> u32 {
 
 fn connect_timeout_s() -> f64 {
     60.0
+}
+
+fn keep_alive_s() -> f64 {
+    25.0
 }
 
 fn source_addresses() -> u32 {

@@ -12,6 +12,7 @@ use crate::target::Target;
 use crate::wire::websocket::{KEY, accept_key};
 use poller::{Poller, Ready};
 use socket2::{Domain, Protocol as Transport, Socket, Type};
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -32,6 +33,8 @@ pub struct EventLoop {
     accept: Rc<str>,
     token: Rc<str>,
     source_addresses: u32,
+    keep_alive_ns: u64,
+    keep_alives: VecDeque<(u64, u32)>, // when and whose, soonest first
     bytes_received: u64,
     messages_received: u64,
 }
@@ -39,7 +42,13 @@ pub struct EventLoop {
 impl EventLoop {
     /// Connections leave from 127.0.0.1 and so on, `source_addresses` of them in turn, if that is more
     /// than one (the server must be on loopback then): each has its own range of ports.
-    pub fn new(clock: Clock, target: Target, source_addresses: u32) -> io::Result<Self> {
+    /// Each says every `keep_alive` that it is still there.
+    pub fn new(
+        clock: Clock,
+        target: Target,
+        source_addresses: u32,
+        keep_alive: Duration,
+    ) -> io::Result<Self> {
         Ok(Self {
             clock,
             poller: Poller::new()?,
@@ -51,6 +60,8 @@ impl EventLoop {
             token: target.token().into(),
             target,
             source_addresses,
+            keep_alive_ns: keep_alive.as_nanos() as u64,
+            keep_alives: VecDeque::new(),
             bytes_received: 0,
             messages_received: 0,
         })
@@ -71,6 +82,8 @@ impl EventLoop {
         );
         client.waits_for_writable = true;
         self.clients.push(Some(client));
+        let keep_alive_ns = self.clock.now_ns() + self.keep_alive_ns;
+        self.keep_alives.push_back((keep_alive_ns, number));
         Ok(number)
     }
 
@@ -133,8 +146,10 @@ impl EventLoop {
 
     /// Writes what is queued, waits until something is ready or `until_ns`, and reads that.
     pub fn turn(&mut self, until_ns: u64, handler: &mut impl Handler) -> io::Result<()> {
+        let now_ns = self.clock.now_ns();
+        self.keep_alive(now_ns);
         self.flush(handler)?;
-        let timeout = Duration::from_nanos(until_ns.saturating_sub(self.clock.now_ns()));
+        let timeout = Duration::from_nanos(until_ns.saturating_sub(now_ns));
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.wait(timeout, &mut ready)?;
         for event in &ready {
@@ -142,6 +157,21 @@ impl EventLoop {
         }
         self.ready = ready;
         self.flush(handler)
+    }
+
+    #[inline]
+    fn keep_alive(&mut self, now_ns: u64) {
+        while let Some(&(due_ns, number)) = self.keep_alives.front() {
+            if due_ns > now_ns {
+                return;
+            }
+            self.keep_alives.pop_front();
+            if let Some(client) = self.client(number) {
+                client.send_keep_alive();
+                self.keep_alives
+                    .push_back((due_ns + self.keep_alive_ns, number));
+            }
+        }
     }
 
     #[inline]

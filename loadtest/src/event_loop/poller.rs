@@ -121,6 +121,21 @@ impl Poller {
     }
 }
 
+/// Lets this process open as many sockets as the system allows it; how many that is.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` outlives both calls.
+    unsafe {
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
+        limit.rlim_cur = limit.rlim_max;
+        check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit))?;
+    }
+    Ok(limit.rlim_cur)
+}
+
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -135,6 +150,13 @@ mod tests {
     use std::io::Write;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_descriptor_limit_can_be_raised_to_what_is_allowed() {
+        let raised = raise_descriptor_limit().expect("raised");
+        assert_eq!(raise_descriptor_limit().expect("raised again"), raised);
+        assert!(raised > 0);
+    }
 
     #[test]
     fn reports_what_is_ready_until_it_is_taken() {

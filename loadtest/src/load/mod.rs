@@ -19,7 +19,7 @@ use crate::trace::TraceError;
 use serde::Serialize;
 use std::io;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
 /// Failures named in the report before the rest is only counted.
@@ -93,6 +93,7 @@ impl<'a> Session<'a> {
             self.clock,
             self.target.clone(),
             self.scenario.source_addresses,
+            Duration::from_secs_f64(self.scenario.keep_alive_s),
         )
         .map_err(LoadError::EventLoop)
     }
@@ -153,7 +154,7 @@ pub struct ServerCost {
     pub cpu_percent: f64,
     /// Before the first connection.
     pub memory_before: Memory,
-    /// At the end of the window.
+    /// After the window.
     pub memory_after: Memory,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! We speak as its provider 4 does, with one document per connection.
 
-use super::websocket::{BINARY, write_header};
+use super::websocket::{BINARY, write_frame, write_header};
 use super::{Message, y_websocket};
 use crate::lib0::{Malformed, Reader, varuint_len, write_var_bytes};
 
@@ -11,8 +11,8 @@ const AUTH: u64 = 2;
 const SYNC_REPLY: u64 = 4;
 const CLOSE: u64 = 7;
 const SYNC_STATUS: u64 = 8;
-const PING: u64 = 9;
-const PONG: u64 = 10;
+const PING: u8 = 9;
+const PONG: u8 = 10;
 
 const AUTH_TOKEN: u64 = 0;
 const AUTH_DENIED: u64 = 1;
@@ -23,8 +23,11 @@ const PROVIDER_VERSION: &str = "4.7.0";
 
 #[inline]
 pub fn parse<'a>(document: &str, payload: &'a [u8]) -> Result<Message<'a>, Malformed> {
-    if payload.len() == 1 && (payload[0] == PING as u8 || payload[0] == PONG as u8) {
-        return Ok(Message::Other); // bare: they belong to the socket, not to a document
+    match payload {
+        // Bare: they belong to the socket, not to a document.
+        [PING] => return Ok(Message::Ping),
+        [PONG] => return Ok(Message::Other),
+        _ => {}
     }
     let mut reader = Reader::new(payload);
     if reader.var_bytes()? != document.as_bytes() {
@@ -73,7 +76,19 @@ pub fn write_auth(out: &mut Vec<u8>, document: &str, token: &str) {
     payload.extend_from_slice(&[AUTH as u8, AUTH_TOKEN as u8]);
     write_var_bytes(&mut payload, token.as_bytes());
     write_var_bytes(&mut payload, PROVIDER_VERSION.as_bytes());
-    super::websocket::write_frame(out, BINARY, &payload);
+    write_frame(out, BINARY, &payload);
+}
+
+pub fn write_keep_alive(out: &mut Vec<u8>, document: &str) {
+    let mut payload = Vec::with_capacity(document.len() + 5);
+    write_var_bytes(&mut payload, document.as_bytes());
+    payload.extend_from_slice(&y_websocket::EMPTY_AWARENESS);
+    write_frame(out, BINARY, &payload);
+}
+
+/// Appends the answer to a ping.
+pub fn write_pong(out: &mut Vec<u8>) {
+    write_frame(out, BINARY, &[PONG]);
 }
 
 #[cfg(test)]
@@ -127,6 +142,7 @@ mod tests {
             Ok(Message::Step1(&[0]))
         );
         assert_eq!(parse("d", b"\x01d\x07\x00"), Ok(Message::Closed));
-        assert_eq!(parse("d", b"\x09"), Ok(Message::Other));
+        assert_eq!(parse("d", b"\x09"), Ok(Message::Ping));
+        assert_eq!(parse("d", b"\x0a"), Ok(Message::Other));
     }
 }

@@ -44,6 +44,8 @@ pub enum Message<'a> {
     },
     /// The server ends this document on this connection.
     Closed,
+    /// The server asks whether we are there.
+    Ping,
     /// Awareness and whatever else isn't measured.
     Other,
 }
@@ -78,6 +80,14 @@ impl Protocol {
         match self {
             Self::YWebsocket | Self::Relay => y_websocket::write_sync(out, kind, body),
             Self::Hocuspocus => hocuspocus::write_sync(out, document, kind, body),
+        }
+    }
+
+    /// Appends an awareness message about nobody: servers drop those who are silent for long.
+    pub fn write_keep_alive(self, out: &mut Vec<u8>, document: &str) {
+        match self {
+            Self::YWebsocket | Self::Relay => y_websocket::write_keep_alive(out),
+            Self::Hocuspocus => hocuspocus::write_keep_alive(out, document),
         }
     }
 

@@ -1,11 +1,14 @@
 //! The messages of y-websocket: a type, then what y-protocols says. One message per frame.
 
-use super::websocket::{BINARY, write_header};
+use super::websocket::{BINARY, write_frame, write_header};
 use super::{Message, STEP_1, STEP_2, UPDATE};
 use crate::lib0::{Malformed, Reader, varuint_len, write_var_bytes};
 
 const SYNC: u64 = 0;
 const AUTH: u64 = 2;
+
+/// Awareness of no client at all.
+pub(super) const EMPTY_AWARENESS: [u8; 3] = [1, 1, 0];
 
 #[inline]
 pub fn parse(payload: &[u8]) -> Result<Message<'_>, Malformed> {
@@ -41,6 +44,10 @@ pub fn write_sync(out: &mut Vec<u8>, kind: u64, body: &[u8]) {
     write_header(out, BINARY, len);
     out.extend_from_slice(&[SYNC as u8, kind as u8]);
     write_var_bytes(out, body);
+}
+
+pub fn write_keep_alive(out: &mut Vec<u8>) {
+    write_frame(out, BINARY, &EMPTY_AWARENESS);
 }
 
 #[cfg(test)]

@@ -1,0 +1,190 @@
+//! What is done to the server: one module per kind of scenario.
+//!
+//! Each load is a [`Handler`](crate::client::Handler) that keeps its own count of what happens, and a
+//! plain procedure that turns the event loop through the phases of the run.
+
+pub mod connector;
+pub mod idle;
+pub mod join;
+pub mod storm;
+pub mod typing;
+
+use crate::client::Ended;
+use crate::event_loop::EventLoop;
+use crate::measure::Clock;
+use crate::measure::process::{Cpu, Memory, Process, ProcessError};
+use crate::scenario::Scenario;
+use crate::target::Target;
+use crate::trace::TraceError;
+use serde::Serialize;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use thiserror::Error;
+
+/// Failures named in the report before the rest is only counted.
+const FAILURES_NAMED_MAX: usize = 10;
+
+/// What keeps a run from giving a result at all. (A wrong result is a failure in the report.)
+#[derive(Debug, Error)]
+pub enum LoadError {
+    #[error("the event loop failed: {0}")]
+    EventLoop(#[source] io::Error),
+    #[error(
+        "cannot open connection {number}: {source} (is the server up? are there ports and descriptors left: ulimit -n, source_addresses?)"
+    )]
+    Connect { number: u32, source: io::Error },
+    #[error("connection {number} ended before it was synced: {ended}")]
+    NotSynced { number: u32, ended: Ended },
+    #[error(
+        "only {synced} of {connections} connections were synced within {timeout_s} s: raise connect_timeout_s or look at the server"
+    )]
+    Timeout {
+        synced: u32,
+        connections: u32,
+        timeout_s: f64,
+    },
+    #[error("the server didn't take the document of the cold joins: {reason}")]
+    NotStored { reason: String },
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    #[error("a relay holds no documents: a [{0}] scenario needs a Yjs server")]
+    NeedsDocuments(&'static str),
+}
+
+/// Everything a load needs to know.
+#[derive(Debug)]
+pub struct Session<'a> {
+    pub clock: Clock,
+    pub scenario: &'a Scenario,
+    pub target: &'a Target,
+    /// The server's process, if it is to be measured.
+    pub server: Option<Process>,
+    pub own: Process,
+    /// Tells this run's documents and Yjs clients from those of every other run.
+    run: u64,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(
+        scenario: &'a Scenario,
+        target: &'a Target,
+        server: Option<Process>,
+    ) -> Result<Self, ProcessError> {
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let mixed = (since_epoch.as_nanos() as u64 ^ u64::from(std::process::id()) << 40)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Ok(Self {
+            clock: Clock::start(),
+            scenario,
+            target,
+            server,
+            own: Process::own()?,
+            run: mixed >> 16,
+        })
+    }
+
+    pub fn event_loop(&self) -> Result<EventLoop, LoadError> {
+        EventLoop::new(
+            self.clock,
+            self.target.clone(),
+            self.scenario.source_addresses,
+            Duration::from_secs_f64(self.scenario.keep_alive_s),
+        )
+        .map_err(LoadError::EventLoop)
+    }
+
+    pub fn document(&self, index: u32) -> Rc<str> {
+        format!("lt-{:x}-{index}", self.run).into()
+    }
+
+    /// The first of this run's Yjs client ids, which take five bytes as most real ones do.
+    pub fn first_client_id(&self) -> u64 {
+        0x4000_0000 + (self.run & 0x3fff_ffff)
+    }
+
+    pub fn cpu(&self) -> Result<Option<Cpu>, ProcessError> {
+        self.server.as_ref().map(Process::cpu).transpose()
+    }
+
+    pub fn memory(&self) -> Result<Option<Memory>, ProcessError> {
+        self.server.as_ref().map(Process::memory).transpose()
+    }
+}
+
+pub fn seconds_ns(seconds: f64) -> u64 {
+    (seconds * 1e9) as u64
+}
+
+/// What went wrong, each in a sentence.
+#[derive(Debug, Clone, Default)]
+pub struct Failures {
+    named: Vec<String>,
+    count: usize,
+}
+
+impl Failures {
+    pub fn add(&mut self, failure: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.named.len() < FAILURES_NAMED_MAX {
+            self.named.push(failure());
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub fn into_sentences(self) -> Vec<String> {
+        let unnamed = self.count - self.named.len();
+        let rest = (unnamed > 0).then(|| format!("… and {unnamed} more"));
+        self.named.into_iter().chain(rest).collect()
+    }
+}
+
+/// What the server's process used over a window.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ServerCost {
+    pub cpu: Cpu,
+    /// Of one core.
+    pub cpu_percent: f64,
+    /// Before the first connection.
+    pub memory_before: Memory,
+    /// After the window.
+    pub memory_after: Memory,
+}
+
+impl ServerCost {
+    /// `None` unless the server is measured.
+    pub fn of(
+        cpu: Option<Cpu>,
+        window_s: f64,
+        before: Option<Memory>,
+        after: Option<Memory>,
+    ) -> Option<Self> {
+        let cpu = cpu?;
+        Some(Self {
+            cpu,
+            cpu_percent: 100.0 * cpu.total_s / window_s,
+            memory_before: before?,
+            memory_after: after?,
+        })
+    }
+
+    pub fn resident_growth_bytes(&self) -> f64 {
+        self.memory_after.resident_bytes as f64 - self.memory_before.resident_bytes as f64
+    }
+
+    pub fn proportional_growth_bytes(&self) -> f64 {
+        self.memory_after.proportional_bytes as f64 - self.memory_before.proportional_bytes as f64
+    }
+}
+
+/// The difference of two optional samples.
+pub fn used(after: Option<Cpu>, before: Option<Cpu>) -> Option<Cpu> {
+    after.zip(before).map(|(after, before)| after - before)
+}

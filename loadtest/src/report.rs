@@ -1,0 +1,279 @@
+//! What a run found, as a table for people and as JSON for programs.
+
+use crate::load::ServerCost;
+use crate::load::idle::IdleResult;
+use crate::load::join::JoinResult;
+use crate::load::storm::StormResult;
+use crate::load::typing::TypingResult;
+use crate::measure::{Latency, LatencySummary};
+use crate::ramp::RampResult;
+use crate::scenario::Scenario;
+use crate::target::Target;
+use crate::wire::Protocol;
+use serde::Serialize;
+use std::fmt::{self, Display};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Typing(TypingResult),
+    Idle(IdleResult),
+    Storm(StormResult),
+    Join(JoinResult),
+    Ramp(RampResult),
+}
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub url: String,
+    pub wire: Protocol,
+    pub scenario: Scenario,
+    pub connections: u32,
+    pub result: Outcome,
+    /// Is everything as it has to be?
+    pub ok: bool,
+    pub failures: Vec<String>,
+}
+
+impl Report {
+    pub fn new(scenario: &Scenario, target: &Target, mut result: Outcome) -> Self {
+        let failures = std::mem::take(match &mut result {
+            Outcome::Typing(result) => &mut result.failures,
+            Outcome::Idle(result) => &mut result.failures,
+            Outcome::Storm(result) => &mut result.failures,
+            Outcome::Join(result) => &mut result.failures,
+            Outcome::Ramp(result) => &mut result.failures,
+        });
+        Self {
+            url: target.url.clone(),
+            wire: target.protocol,
+            connections: scenario.connections(),
+            scenario: scenario.clone(),
+            result,
+            ok: failures.is_empty(),
+            failures: failures.into_sentences(),
+        }
+    }
+
+    /// The latencies at the heart of the run, if it has any.
+    pub fn histogram(&self) -> Option<&Latency> {
+        match &self.result {
+            Outcome::Typing(result) => Some(&result.histogram),
+            Outcome::Storm(result) => Some(&result.latency),
+            Outcome::Join(result) => Some(&result.latency),
+            Outcome::Ramp(result) => result.best.as_ref().map(|best| &best.histogram),
+            Outcome::Idle(_) => None,
+        }
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}: {} on {}",
+            self.scenario.name, self.scenario.description, self.url
+        )?;
+        let rows = match &self.result {
+            Outcome::Typing(result) => typing_rows(result),
+            Outcome::Idle(result) => idle_rows(result, self.connections),
+            Outcome::Storm(result) => storm_rows(result, self.connections),
+            Outcome::Join(result) => join_rows(result),
+            Outcome::Ramp(result) => ramp_rows(result),
+        };
+        for (label, value) in rows {
+            writeln!(f, "  {label:<26} {value}")?;
+        }
+        for failure in &self.failures {
+            writeln!(f, "  FAILED: {failure}")?;
+        }
+        write!(
+            f,
+            "  {:<26} {}",
+            "result",
+            if self.ok { "right" } else { "WRONG" }
+        )
+    }
+}
+
+type Rows = Vec<(&'static str, String)>;
+
+fn typing_rows(result: &TypingResult) -> Rows {
+    let found = &result.verification;
+    let mut rows = vec![
+        (
+            "deliveries/s",
+            format!(
+                "{:.0} (offered {:.0})",
+                result.deliveries_per_s, result.offered_deliveries_per_s
+            ),
+        ),
+        ("latency", latency(result.latency.as_ref())),
+    ];
+    if result.ack_latency.is_some() {
+        rows.push(("acknowledged", latency(result.ack_latency.as_ref())));
+    }
+    if let Some(us) = result.cpu_per_delivery_us {
+        rows.push(("server CPU per delivery", format!("{us:.2} µs")));
+    }
+    server_rows(&mut rows, result.server.as_ref());
+    rows.extend([
+        (
+            "items per message",
+            format!("{:.2}", result.items_per_message),
+        ),
+        (
+            "updates sent",
+            format!(
+                "{}, all arrived {:.2} s after the window",
+                result.updates_sent, result.settle_s
+            ),
+        ),
+        (
+            "lost / duplicated",
+            format!(
+                "{} / {}, reordered {}, foreign {}, sent again in a step 2 {}",
+                found.lost, found.duplicated, found.reordered, found.foreign, found.resent
+            ),
+        ),
+        (
+            "generator CPU",
+            format!("{:.1} %", result.generator_cpu_percent),
+        ),
+        ("generator sent late by", latency(result.send_lag.as_ref())),
+        ("connecting", latency(result.connect.as_ref())),
+    ]);
+    rows
+}
+
+fn idle_rows(result: &IdleResult, connections: u32) -> Rows {
+    let kilobytes = |bytes: Option<f64>| {
+        bytes.map_or("not measured: give --pid".to_owned(), |bytes| {
+            format!("{:.2} KB", bytes / 1024.0)
+        })
+    };
+    let mut rows = vec![
+        ("connections", connections.to_string()),
+        (
+            "RSS per connection",
+            kilobytes(result.resident_bytes_per_connection),
+        ),
+        (
+            "PSS per connection",
+            kilobytes(result.proportional_bytes_per_connection),
+        ),
+    ];
+    server_rows(&mut rows, result.server.as_ref());
+    rows.push(("connecting", latency(result.connect.as_ref())));
+    rows
+}
+
+fn storm_rows(result: &StormResult, connections: u32) -> Rows {
+    let mut rows = vec![
+        (
+            "connections",
+            format!(
+                "{connections} in {:.2} s, {:.0}/s",
+                result.storm_s, result.connections_per_s
+            ),
+        ),
+        ("until step 2", latency(result.connect.as_ref())),
+    ];
+    if let Some(us) = result.cpu_per_connection_us {
+        rows.push(("server CPU per connection", format!("{us:.1} µs")));
+    }
+    server_rows(&mut rows, result.server.as_ref());
+    rows
+}
+
+fn join_rows(result: &JoinResult) -> Rows {
+    let mut rows = vec![
+        ("trace", format!("{} edits, {}", result.edits, result.trace)),
+        (
+            "step 2",
+            format!(
+                "{} bytes (the writer's update: {})",
+                result.step_2_bytes, result.state_bytes
+            ),
+        ),
+        (
+            "joins",
+            format!("{} in {:.2} s", result.joins, result.joins_s),
+        ),
+        ("until step 2", latency(result.join.as_ref())),
+    ];
+    if let Some(ms) = result.cpu_per_join_ms {
+        rows.push(("server CPU per join", format!("{ms:.3} ms")));
+    }
+    server_rows(&mut rows, result.server.as_ref());
+    rows
+}
+
+fn ramp_rows(result: &RampResult) -> Rows {
+    let mut rows: Rows = result
+        .steps
+        .iter()
+        .map(|step| {
+            let latency = step.p99_ms.map_or("nothing arrived".to_owned(), |p99_ms| {
+                format!("p99 {p99_ms:.2} ms")
+            });
+            let cpu = step
+                .cpu_per_delivery_us
+                .map_or(String::new(), |us| format!(", {us:.2} µs a delivery"));
+            let verdict = if step.passed { "passed" } else { "failed" };
+            (
+                "step",
+                format!(
+                    "{:.0} offered, {:.0} deliveries/s, {latency}{cpu}: {verdict}",
+                    step.offered_deliveries_per_s, step.deliveries_per_s
+                ),
+            )
+        })
+        .collect();
+    let most = result.best.as_ref().map_or("none".to_owned(), |best| {
+        format!("{:.0} deliveries/s", best.deliveries_per_s)
+    });
+    rows.push((
+        "most within the bound",
+        format!("{most} with p99 < {} ms", result.bound_ms),
+    ));
+    rows.extend(result.best.as_ref().map(typing_rows).into_iter().flatten());
+    rows
+}
+
+fn server_rows(rows: &mut Rows, server: Option<&ServerCost>) {
+    let Some(cost) = server else { return };
+    let megabytes = |bytes: u64| bytes as f64 / 1_048_576.0;
+    rows.push((
+        "server CPU",
+        format!(
+            "{:.1} % of a core ({:.3} s: user {:.2}, system {:.2})",
+            cost.cpu_percent, cost.cpu.total_s, cost.cpu.user_s, cost.cpu.system_s
+        ),
+    ));
+    rows.push((
+        "server memory",
+        format!(
+            "{:.1} MB, {:.1} MB before the run (PSS {:.1}, {:.1})",
+            megabytes(cost.memory_after.resident_bytes),
+            megabytes(cost.memory_before.resident_bytes),
+            megabytes(cost.memory_after.proportional_bytes),
+            megabytes(cost.memory_before.proportional_bytes)
+        ),
+    ));
+}
+
+fn latency(summary: Option<&LatencySummary>) -> String {
+    let Some(summary) = summary else {
+        return "nothing measured".to_owned();
+    };
+    format!(
+        "p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.2} ms ({})",
+        summary.p50_ms,
+        summary.p90_ms,
+        summary.p99_ms,
+        summary.p999_ms,
+        summary.max_ms,
+        summary.count
+    )
+}

@@ -1,0 +1,279 @@
+//! What is driven: the server's address, the protocol, and how the token is handed over.
+
+use crate::wire::Protocol;
+use crate::wire::websocket::KEY;
+use serde::Deserialize;
+use std::io::{self, BufRead};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// How a client hands its token over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum TokenForm {
+    /// `?token=T`
+    Query,
+    /// `Sec-WebSocket-Protocol: access_token, T`
+    Protocol,
+    /// `Authorization: Bearer T`
+    Header,
+    /// Hocuspocus' Auth message.
+    InBand,
+}
+
+#[derive(Debug, Error)]
+pub enum TargetError {
+    #[error(
+        "{url:?} is no ws:// address: give ws://HOST:PORT, with a path if the server wants one"
+    )]
+    Url { url: String },
+    #[error(
+        "{url:?} wants TLS, which the load tester doesn't speak: put it behind the proxy, on ws://"
+    )]
+    Tls { url: String },
+    #[error("cannot resolve {host:?}")]
+    Resolve { host: String, source: io::Error },
+    #[error("{host:?} resolves to no address")]
+    NoAddress { host: String },
+    #[error("--token-form in-band needs the Hocuspocus protocol: add --wire hocuspocus")]
+    InBandElsewhere,
+    #[error(
+        "the path {path:?} must contain {{document}}: every document needs an address of its own"
+    )]
+    PathWithoutDocument { path: String },
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path}: the first line isn't the JSON that `wiresocket dev --json` prints: {source}")]
+    DevJson {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+}
+
+/// The line a development server prints when it is ready.
+#[derive(Debug, Deserialize)]
+pub struct DevServer {
+    pub ws: String,
+    pub token: String,
+}
+
+impl DevServer {
+    /// Reads the first line of `path`; `-` is standard input.
+    pub fn read(path: &Path) -> Result<Self, TargetError> {
+        let read = |source| TargetError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let mut line = String::new();
+        if path == Path::new("-") {
+            io::stdin().lock().read_line(&mut line).map_err(read)?;
+        } else {
+            line = std::fs::read_to_string(path).map_err(read)?;
+        }
+        let first = line.lines().next().unwrap_or_default();
+        serde_json::from_str(first).map_err(|source| TargetError::DevJson {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub url: String,
+    pub address: SocketAddr,
+    pub protocol: Protocol,
+    host: String,
+    /// Request target with `{document}` in it.
+    path: String,
+    /// Whole header lines.
+    headers: String,
+    /// For the in-band form.
+    token: String,
+}
+
+impl Target {
+    /// `path` defaults to the protocol's; the form of the token to in-band where that exists, else to
+    /// the sub-protocol.
+    pub fn new(
+        url: &str,
+        protocol: Protocol,
+        path: Option<&str>,
+        token: Option<&str>,
+        form: Option<TokenForm>,
+    ) -> Result<Self, TargetError> {
+        if url.starts_with("wss://") {
+            return Err(TargetError::Tls {
+                url: url.to_owned(),
+            });
+        }
+        let rest = url
+            .strip_prefix("ws://")
+            .filter(|rest| !rest.is_empty())
+            .ok_or_else(|| TargetError::Url {
+                url: url.to_owned(),
+            })?;
+        let (host, base) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (base, query) = base.split_once('?').unwrap_or((base, ""));
+        let template = path.unwrap_or(protocol.default_path());
+        let mut path = format!("{}{template}", base.trim_end_matches('/'));
+        if protocol != Protocol::Hocuspocus && !path.contains("{document}") {
+            return Err(TargetError::PathWithoutDocument { path });
+        }
+        if !query.is_empty() {
+            add_query(&mut path, query);
+        }
+        let mut headers = String::new();
+        let form = form.unwrap_or(match protocol {
+            Protocol::Hocuspocus => TokenForm::InBand,
+            Protocol::YWebsocket | Protocol::Relay => TokenForm::Protocol,
+        });
+        if form == TokenForm::InBand && protocol != Protocol::Hocuspocus {
+            return Err(TargetError::InBandElsewhere);
+        }
+        match (form, token) {
+            (TokenForm::InBand, _) | (_, None) => {}
+            (TokenForm::Query, Some(token)) => add_query(&mut path, &format!("token={token}")),
+            (TokenForm::Protocol, Some(token)) => {
+                headers = format!("Sec-WebSocket-Protocol: access_token, {token}\r\n");
+            }
+            (TokenForm::Header, Some(token)) => {
+                headers = format!("Authorization: Bearer {token}\r\n");
+            }
+        }
+        Ok(Self {
+            url: url.to_owned(),
+            address: resolve(host)?,
+            protocol,
+            host: host.to_owned(),
+            path,
+            headers,
+            // Hocuspocus wants an Auth message even from those who have nothing to say in it.
+            token: token.unwrap_or("loadtest").to_owned(),
+        })
+    }
+
+    /// The upgrade request for one document.
+    pub fn write_request(&self, out: &mut Vec<u8>, document: &str) {
+        let path = self.path.replace("{document}", document);
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{}\r\n",
+            self.host, self.headers
+        );
+        out.extend_from_slice(request.as_bytes());
+    }
+
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+}
+
+fn add_query(path: &mut String, query: &str) {
+    path.push(if path.contains('?') { '&' } else { '?' });
+    path.push_str(query);
+}
+
+fn resolve(host: &str) -> Result<SocketAddr, TargetError> {
+    let with_port = if host
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    {
+        host.to_owned()
+    } else {
+        format!("{host}:80")
+    };
+    let addresses: Vec<SocketAddr> = with_port
+        .to_socket_addrs()
+        .map_err(|source| TargetError::Resolve {
+            host: host.to_owned(),
+            source,
+        })?
+        .collect();
+    // Servers on "localhost" often listen on IPv4 only.
+    let preferred = addresses
+        .iter()
+        .find(|address| address.is_ipv4())
+        .or(addresses.first());
+    preferred.copied().ok_or_else(|| TargetError::NoAddress {
+        host: host.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(
+        url: &str,
+        protocol: Protocol,
+        path: Option<&str>,
+        token: Option<&str>,
+        form: Option<TokenForm>,
+    ) -> String {
+        let target = Target::new(url, protocol, path, token, form).expect("a good target");
+        let mut out = Vec::new();
+        target.write_request(&mut out, "doc-1");
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn each_form_of_the_token_ends_up_in_its_place() {
+        use Protocol::YWebsocket;
+        let url = "ws://127.0.0.1:1234";
+        let query = request(url, YWebsocket, None, Some("T"), Some(TokenForm::Query));
+        assert!(query.starts_with("GET /doc-1?token=T HTTP/1.1\r\nHost: 127.0.0.1:1234\r\n"));
+        let protocol = request(url, YWebsocket, None, Some("T"), None);
+        assert!(protocol.contains("\r\nSec-WebSocket-Protocol: access_token, T\r\n\r\n"));
+        let header = request(url, YWebsocket, None, Some("T"), Some(TokenForm::Header));
+        assert!(header.contains("\r\nAuthorization: Bearer T\r\n\r\n"));
+        let in_band = request(url, Protocol::Hocuspocus, None, Some("SECRET"), None);
+        assert!(in_band.starts_with("GET / HTTP/1.1\r\n") && !in_band.contains("SECRET"));
+    }
+
+    #[test]
+    fn paths_and_queries_of_the_address_are_kept() {
+        let provider = request(
+            "ws://127.0.0.1:1/base/?a=1",
+            Protocol::YWebsocket,
+            None,
+            Some("T"),
+            Some(TokenForm::Query),
+        );
+        assert!(provider.starts_with("GET /base/doc-1?a=1&token=T HTTP/1.1"));
+        let y_sweet = request(
+            "ws://127.0.0.1:1",
+            Protocol::YWebsocket,
+            Some("/d/{document}/ws/{document}"),
+            None,
+            None,
+        );
+        assert!(y_sweet.starts_with("GET /d/doc-1/ws/doc-1 HTTP/1.1"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let refused = |url: &str, path, form| {
+            Target::new(url, Protocol::YWebsocket, path, Some("T"), form).is_err()
+        };
+        assert!(refused("http://127.0.0.1:1", None, None));
+        assert!(refused("wss://127.0.0.1:1", None, None));
+        assert!(refused("ws://127.0.0.1:1", Some("/fixed"), None));
+        assert!(refused("ws://127.0.0.1:1", None, Some(TokenForm::InBand)));
+    }
+
+    #[test]
+    fn a_development_server_says_where_it_is() {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        io::Write::write_all(
+            &mut file,
+            b"{\"ws\":\"ws://127.0.0.1:9\",\"http\":\"x\",\"token\":\"T\"}\nlog\n",
+        )
+        .expect("written");
+        let server = DevServer::read(file.path()).expect("read");
+        assert_eq!(
+            (server.ws.as_str(), server.token.as_str()),
+            ("ws://127.0.0.1:9", "T")
+        );
+    }
+}

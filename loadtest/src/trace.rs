@@ -1,0 +1,265 @@
+//! A document with a long history: what one author typed and deleted, edit by edit.
+//!
+//! Traces are data that comes from elsewhere (`{startContent, endContent, txns: [{patches}]}`, gzipped
+//! JSON). Where there is none, one with the same statistics as `automerge-paper` is made up: the same
+//! share of deletions, the same run lengths, the same size.
+
+use crate::update::ROOT;
+use flate2::read::GzDecoder;
+use serde::Deserialize;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use yrs::updates::decoder::Decode;
+use yrs::{
+    ClientID, Doc, GetString, OffsetKind, Options, ReadTxn, StateVector, Text, Transact, Update,
+    WriteTxn,
+};
+
+/// Where traces are looked for.
+const FOLDER_VARIABLE: &str = "WIRESOCKET_TRACES";
+const FOLDER_DEFAULT: &str = "../shared/traces";
+
+const EDITS: usize = 259_778;
+const INSERTS: usize = 182_315;
+
+#[derive(Debug, Error)]
+pub enum TraceError {
+    #[error("cannot read the trace {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("the trace {path} isn't a sequential editing trace: {source}")]
+    Parse {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("the trace {path} does not end in its own endContent: position {at}")]
+    WrongEnd { path: PathBuf, at: usize },
+}
+
+/// At `position` (in characters), `deleted` characters give way to `inserted`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Patch(u32, u32, String);
+
+#[derive(Debug, Deserialize)]
+struct Transaction {
+    patches: Vec<Patch>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TraceFile {
+    start_content: String,
+    end_content: String,
+    txns: Vec<Transaction>,
+}
+
+/// The edits of one author.
+#[derive(Debug)]
+pub struct Trace {
+    pub source: String,
+    edits: Vec<Patch>,
+}
+
+/// A document as an update, and what must be in it.
+#[derive(Debug, Clone)]
+pub struct History {
+    pub update: Vec<u8>,
+    pub text: String,
+    pub clocks: u64,
+    pub deleted: u64,
+}
+
+impl Trace {
+    /// The trace of that name, or one made up.
+    pub fn load(name: &str) -> Result<Self, TraceError> {
+        let folder = std::env::var_os(FOLDER_VARIABLE)
+            .map_or_else(|| PathBuf::from(FOLDER_DEFAULT), PathBuf::from);
+        let path = folder.join(format!("{name}.json.gz"));
+        if path.exists() {
+            Self::read(&path)
+        } else {
+            Ok(Self::generate(EDITS, INSERTS))
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, TraceError> {
+        let file = File::open(path).map_err(|source| TraceError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let file: TraceFile = serde_json::from_reader(BufReader::new(GzDecoder::new(file)))
+            .map_err(|source| TraceError::Parse {
+                path: path.to_owned(),
+                source,
+            })?;
+        let start = (!file.start_content.is_empty()).then_some(Patch(0, 0, file.start_content));
+        let typed = file.txns.into_iter().flat_map(|txn| txn.patches);
+        let edits = start.into_iter().chain(typed).collect();
+        let trace = Self {
+            source: path.display().to_string(),
+            edits,
+        };
+        let text = trace.text();
+        if text != file.end_content {
+            let at = text
+                .bytes()
+                .zip(file.end_content.bytes())
+                .take_while(|(a, b)| a == b)
+                .count();
+            return Err(TraceError::WrongEnd {
+                path: path.to_owned(),
+                at,
+            });
+        }
+        Ok(trace)
+    }
+
+    /// `edits` single-character edits, `inserts` of them insertions: typing forward in runs, runs of
+    /// backspaces, now and then a jump elsewhere. The same every time.
+    fn generate(edits: usize, inserts: usize) -> Self {
+        let mut random = 0x5eed_u64;
+        let mut dice = |sides: u64| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % sides
+        };
+        let (mut inserts_left, mut deletes_left) = (inserts as u64, (edits - inserts) as u64);
+        let (mut len, mut cursor) = (0u64, 0u64);
+        let mut made = Vec::with_capacity(edits);
+        while inserts_left + deletes_left > 0 {
+            if dice(4) == 0 {
+                cursor = dice(len + 1);
+            }
+            let deletes = len > 0 && cursor > 0 && dice(inserts_left + deletes_left) < deletes_left;
+            let run = 1 + dice(if deletes { 10 } else { 24 });
+            for _ in 0..run {
+                if deletes && deletes_left > 0 && cursor > 0 {
+                    cursor -= 1;
+                    len -= 1;
+                    deletes_left -= 1;
+                    made.push(Patch(cursor as u32, 1, String::new()));
+                } else if !deletes && inserts_left > 0 {
+                    let letter = char::from(b'a' + dice(26) as u8);
+                    made.push(Patch(cursor as u32, 0, letter.to_string()));
+                    cursor += 1;
+                    len += 1;
+                    inserts_left -= 1;
+                }
+            }
+            if inserts_left == 0 && cursor == 0 {
+                cursor = len; // only deletions are left, and nothing to the left of the cursor
+            }
+        }
+        Self {
+            source: "made up, with the statistics of automerge-paper".to_owned(),
+            edits: made,
+        }
+    }
+
+    pub fn edits(&self) -> usize {
+        self.edits.len()
+    }
+
+    /// What the edits come to, by a plain text buffer.
+    fn text(&self) -> String {
+        let mut text: Vec<char> = Vec::new();
+        for Patch(position, deleted, inserted) in &self.edits {
+            let position = *position as usize;
+            text.splice(position..position + *deleted as usize, inserted.chars());
+        }
+        text.into_iter().collect()
+    }
+
+    /// The document of `client` who typed all this into the root text.
+    pub fn history(&self, client: u64) -> History {
+        let mut options = Options::with_client_id(ClientID::new(client));
+        options.offset_kind = OffsetKind::Utf16;
+        let doc = Doc::with_options(options);
+        // One transaction per edit would garbage-collect as a real session does, but the result is the
+        // same state and one transaction is far quicker.
+        let mut txn = doc.transact_mut();
+        let text = txn.get_or_insert_text(ROOT);
+        for Patch(position, deleted, inserted) in &self.edits {
+            if *deleted > 0 {
+                text.remove_range(&mut txn, *position, *deleted);
+            }
+            if !inserted.is_empty() {
+                text.insert(&mut txn, *position, inserted);
+            }
+        }
+        drop(txn);
+        let update = doc
+            .transact()
+            .encode_state_as_update_v1(&StateVector::default());
+        let (mut clocks, mut deleted) = (0, 0);
+        if let Ok(in_delete_set) =
+            crate::update::scan::scan(&update, |range| clocks += u64::from(range.len))
+        {
+            deleted = in_delete_set;
+        }
+        History {
+            update,
+            text: self.text(),
+            clocks,
+            deleted,
+        }
+    }
+}
+
+/// The root text of a state, by the real library; `None` if it can't read it.
+pub fn text_of(state: &[u8]) -> Option<String> {
+    let doc = Doc::new();
+    let mut txn = doc.transact_mut();
+    txn.apply_update(Update::decode_v1(state).ok()?).ok()?;
+    let text = txn.get_or_insert_text(ROOT);
+    Some(text.get_string(&txn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_up_trace_has_the_statistics_asked_for_and_becomes_a_document() {
+        let trace = Trace::generate(2_600, 1_820);
+        assert_eq!(trace.edits(), 2_600);
+        let history = trace.history(4);
+        assert_eq!(history.text.len(), 1_820 - 780);
+        assert_eq!((history.clocks, history.deleted), (1_820, 780));
+        assert_eq!(
+            text_of(&history.update).as_deref(),
+            Some(history.text.as_str())
+        );
+    }
+
+    #[test]
+    fn a_trace_is_read_from_its_file() {
+        use flate2::{Compression, write::GzEncoder};
+        use std::io::Write;
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, json: &str| {
+            let path = folder.path().join(name);
+            let mut gzip =
+                GzEncoder::new(File::create(&path).expect("created"), Compression::fast());
+            gzip.write_all(json.as_bytes()).expect("written");
+            gzip.finish().expect("finished");
+            path
+        };
+        let good = write(
+            "good",
+            r#"{"startContent":"ß","endContent":"ßbc","txns":[{"time":"x","patches":[[1,0,"ab"],[1,1,""]]},{"patches":[[2,0,"c"]]}]}"#,
+        );
+        let trace = Trace::read(&good).expect("read");
+        assert_eq!(trace.history(1).text, "ßbc");
+        let wrong = write(
+            "wrong",
+            r#"{"startContent":"","endContent":"ab","txns":[{"patches":[[0,0,"ac"]]}]}"#,
+        );
+        assert!(matches!(
+            Trace::read(&wrong),
+            Err(TraceError::WrongEnd { at: 1, .. })
+        ));
+    }
+}

@@ -1,0 +1,196 @@
+//! Whole runs against a relay in this process, honest or hostile: is what it does found?
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use wiresocket_loadtest::load::typing::{TypingResult, run};
+use wiresocket_loadtest::load::{LoadError, Session};
+use wiresocket_loadtest::progress::Progress;
+use wiresocket_loadtest::relay::{Fault, Relay};
+use wiresocket_loadtest::scenario::{Overrides, Scenario};
+use wiresocket_loadtest::target::Target;
+use wiresocket_loadtest::update::typist::Positions;
+use wiresocket_loadtest::verification::Findings;
+use wiresocket_loadtest::wire::Protocol;
+
+struct Server {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(fault: Option<Fault>) -> Self {
+        let mut relay = Relay::bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        if let Some(fault) = fault {
+            relay = relay.with_fault(fault);
+        }
+        let address = relay.address().expect("its address");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let serve = move || {
+            relay
+                .serve(|| !stopped.load(Ordering::Relaxed))
+                .expect("the relay serves");
+        };
+        Self {
+            address,
+            stop,
+            thread: Some(std::thread::spawn(serve)),
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// 3 documents x 4 clients, 2 of them typing 50 updates/s each, for half a second.
+fn small() -> Scenario {
+    let overrides = Overrides {
+        documents: Some(3),
+        clients: Some(4),
+        writers: Some(2),
+        rate: Some(50.0),
+        seconds: Some(0.4),
+        positions: Some(Positions::Random),
+        ..Overrides::default()
+    };
+    let mut scenario = Scenario::load(Path::new("b-many-rooms"), &overrides).expect("valid");
+    let typing = scenario.typing.as_mut().expect("a typing scenario");
+    (typing.warmup_s, typing.settle_s) = (0.1, 0.5);
+    scenario
+}
+
+fn type_against(fault: Option<Fault>) -> TypingResult {
+    let server = Server::start(fault);
+    let scenario = small();
+    let target = Target::new(&server.url(), Protocol::Relay, None, None, None).expect("a target");
+    let session = Session::new(&scenario, &target, None).expect("a session");
+    let typing = scenario.typing.as_ref().expect("a typing scenario");
+    run(&session, typing, &mut Progress::silent()).expect("a result")
+}
+
+#[test]
+fn an_honest_relay_is_right_and_every_delivery_is_counted() {
+    let result = type_against(None);
+    assert!(result.failures.is_empty(), "{:?}", result.failures);
+    assert_eq!(result.verification, Findings::default());
+    assert_eq!(result.updates_sent, 3 * 2 * 25); // half a second
+    // Latencies are those of the window: 0.4 s of 6 writers at 50/s, to 3 readers each.
+    assert_eq!(result.latency.expect("latencies").count, 3 * 2 * 20 * 3);
+}
+
+#[test]
+fn a_lost_update_is_found() {
+    let result = type_against(Some(Fault::Lose { nth: 10 }));
+    assert_eq!(
+        result.verification,
+        Findings {
+            lost: 3,
+            ..Findings::default()
+        }
+    );
+    assert!(!result.failures.is_empty());
+}
+
+#[test]
+fn a_duplicated_update_is_found() {
+    let result = type_against(Some(Fault::Duplicate { nth: 10 }));
+    assert_eq!(
+        result.verification,
+        Findings {
+            duplicated: 3,
+            ..Findings::default()
+        }
+    );
+    assert!(!result.failures.is_empty());
+}
+
+#[test]
+fn a_reordered_update_is_found() {
+    let result = type_against(Some(Fault::Delay { nth: 10 }));
+    assert_eq!(
+        result.verification,
+        Findings {
+            reordered: 3,
+            ..Findings::default()
+        }
+    );
+    assert!(!result.failures.is_empty());
+}
+
+#[test]
+fn no_server_is_an_error_and_no_result() {
+    let scenario = small();
+    let address = Server::start(None).address; // stopped at once: nobody listens there now
+    let url = format!("ws://{address}");
+    let target = Target::new(&url, Protocol::Relay, None, None, None).expect("a target");
+    let session = Session::new(&scenario, &target, None).expect("a session");
+    let typing = scenario.typing.as_ref().expect("a typing scenario");
+    let error = run(&session, typing, &mut Progress::silent()).expect_err("no server");
+    assert!(
+        matches!(
+            error,
+            LoadError::NotSynced { .. } | LoadError::Connect { .. }
+        ),
+        "{error}"
+    );
+}
+
+/// The program itself: exit codes and JSON.
+fn program(url: &str, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
+    let output = Command::new(env!("CARGO_BIN_EXE_wiresocket-loadtest"))
+        .args([
+            "run",
+            "a-classroom",
+            "--wire",
+            "relay",
+            "--url",
+            url,
+            "--json",
+        ])
+        .args(["--clients", "5", "--writers", "2", "--seconds", "0.2"])
+        .args(arguments)
+        .output()
+        .expect("the program runs");
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    (output.status.code(), json)
+}
+
+#[test]
+fn the_program_exits_with_0_when_right_1_when_wrong_and_2_without_a_result() {
+    let honest = Server::start(None);
+    let folder = tempfile::tempdir().expect("a folder");
+    let hgrm = folder.path().join("latency.hgrm");
+    let own_pid = std::process::id().to_string();
+    let (code, json) = program(
+        &honest.url(),
+        &["--hgrm", &hgrm.to_string_lossy(), "--pid", &own_pid],
+    );
+    assert_eq!((code, &json["ok"]), (Some(0), &true.into()));
+    assert_eq!(json["result"]["typing"]["verification"]["lost"], 0);
+    assert!(json["result"]["typing"]["cpu_per_delivery_us"].as_f64() > Some(0.0));
+    let percentiles = std::fs::read_to_string(hgrm).expect("written");
+    assert!(percentiles.contains("Percentile") && percentiles.contains("#[Max"));
+
+    let hostile = Server::start(Some(Fault::Duplicate { nth: 3 }));
+    let (code, json) = program(&hostile.url(), &[]);
+    assert_eq!((code, &json["ok"]), (Some(1), &false.into()));
+    assert_eq!(json["result"]["typing"]["verification"]["duplicated"], 4);
+
+    assert_eq!(program("http://127.0.0.1:1", &[]).0, Some(2));
+    assert_eq!(program(&honest.url(), &["--joins", "3"]).0, Some(2));
+}

@@ -8,8 +8,8 @@ use crate::lib0::Malformed;
 use crate::target::Target;
 use crate::update::EMPTY_STATE_VECTOR;
 use crate::wire::websocket::{
-    BINARY, CLOSE, CONTINUATION, FrameError, PING, PONG, Parsed, UpgradeError, parse,
-    parse_upgrade, write_frame,
+    BINARY, CLOSE, CONTINUATION, FrameError, PING, PONG, Parsed, UpgradeError, parse, parse_upgrade,
+    write_frame,
 };
 use crate::wire::{Message, Protocol, hocuspocus};
 use std::collections::VecDeque;
@@ -152,8 +152,7 @@ impl Client {
     /// Queues an update that was due at `due_ns`.
     #[inline]
     pub fn send_update(&mut self, update: &[u8], due_ns: u64) {
-        self.protocol
-            .write_update(&mut self.out, &self.document, update);
+        self.protocol.write_update(&mut self.out, &self.document, update);
         if self.protocol.acknowledges() {
             self.unacknowledged.push_back(due_ns);
         }
@@ -161,8 +160,7 @@ impl Client {
 
     /// Answers [`Event::StateAsked`].
     pub fn send_step_2(&mut self, update: &[u8]) {
-        self.protocol
-            .write_step_2(&mut self.out, &self.document, update);
+        self.protocol.write_step_2(&mut self.out, &self.document, update);
         if self.protocol.acknowledges() {
             self.unacknowledged.push_back(NOT_MEASURED);
         }
@@ -171,8 +169,7 @@ impl Client {
     /// Says that we are still here, if there is something to be here for.
     pub fn send_keep_alive(&mut self) {
         if self.phase == Phase::Live {
-            self.protocol
-                .write_keep_alive(&mut self.out, &self.document);
+            self.protocol.write_keep_alive(&mut self.out, &self.document);
         }
     }
 
@@ -210,12 +207,7 @@ impl Client {
                 self.bytes_received += len as u64;
                 Ok(Some(len))
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -236,12 +228,7 @@ impl Client {
         }
     }
 
-    fn consume(
-        &mut self,
-        mut bytes: &[u8],
-        now_ns: u64,
-        handler: &mut impl Handler,
-    ) -> Result<(), Ended> {
+    fn consume(&mut self, mut bytes: &[u8], now_ns: u64, handler: &mut impl Handler) -> Result<(), Ended> {
         if self.phase == Phase::Upgrading {
             self.partial.extend_from_slice(bytes);
             let head = std::mem::take(&mut self.partial);
@@ -284,13 +271,7 @@ impl Client {
     ) -> Result<usize, Ended> {
         let mut used = 0;
         while used < bytes.len() {
-            let Parsed::Frame {
-                opcode,
-                finished,
-                payload,
-                len,
-            } = parse(&bytes[used..])?
-            else {
+            let Parsed::Frame { opcode, finished, payload, len } = parse(&bytes[used..])? else {
                 break;
             };
             used += len;
@@ -319,9 +300,7 @@ impl Client {
             }
             PONG => Ok(()),
             CLOSE => Err(Ended::Closed {
-                code: payload
-                    .get(..2)
-                    .map_or(1005, |code| u16::from_be_bytes([code[0], code[1]])),
+                code: payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]])),
                 reason: String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned(),
             }),
             BINARY | CONTINUATION => {
@@ -352,29 +331,17 @@ impl Client {
 
     fn ask_for_state(&mut self) {
         self.phase = Phase::Syncing;
-        self.protocol
-            .write_step_1(&mut self.out, &self.document, &EMPTY_STATE_VECTOR);
+        self.protocol.write_step_1(&mut self.out, &self.document, &EMPTY_STATE_VECTOR);
     }
 
     #[inline]
-    fn message(
-        &mut self,
-        payload: &[u8],
-        now_ns: u64,
-        handler: &mut impl Handler,
-    ) -> Result<(), Ended> {
+    fn message(&mut self, payload: &[u8], now_ns: u64, handler: &mut impl Handler) -> Result<(), Ended> {
         self.messages_received += 1;
         let event = match self.protocol.parse(&self.document, payload)? {
             Message::Update(update) => Event::Update(update),
             Message::Ack { accepted } => {
-                let due_ns = self
-                    .unacknowledged
-                    .pop_front()
-                    .ok_or(Ended::UnexpectedAck)?;
-                Event::Ack {
-                    accepted,
-                    due_ns: (due_ns != NOT_MEASURED).then_some(due_ns),
-                }
+                let due_ns = self.unacknowledged.pop_front().ok_or(Ended::UnexpectedAck)?;
+                Event::Ack { accepted, due_ns: (due_ns != NOT_MEASURED).then_some(due_ns) }
             }
             Message::Step2(update) if self.phase == Phase::Syncing => {
                 (self.phase, self.was_live) = (Phase::Live, true);
@@ -437,16 +404,8 @@ mod tests {
         let address = listener.local_addr().expect("its address");
         let stream = TcpStream::connect(address).expect("connected");
         let (peer, _) = listener.accept().expect("accepted");
-        let target =
-            Target::new(&format!("ws://{address}"), protocol, None, None, None).expect("a target");
-        let client = Client::new(
-            0,
-            stream,
-            &target,
-            "doc".into(),
-            accept_key(KEY).into(),
-            "tok".into(),
-        );
+        let target = Target::new(&format!("ws://{address}"), protocol, None, None, None).expect("a target");
+        let client = Client::new(0, stream, &target, "doc".into(), accept_key(KEY).into(), "tok".into());
         (client, peer)
     }
 
@@ -458,11 +417,7 @@ mod tests {
     }
 
     fn answer() -> Vec<u8> {
-        format!(
-            "HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: {}\r\n\r\n",
-            accept_key(KEY)
-        )
-        .into_bytes()
+        format!("HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: {}\r\n\r\n", accept_key(KEY)).into_bytes()
     }
 
     /// A session as y-websocket serves it, with a message longer than any read.
@@ -548,26 +503,14 @@ mod tests {
         peer.read_to_end(&mut sent).expect("read");
         let expected = b"\x82\x81\0\0\0\0\x0a\x82\x87\0\0\0\0\x03doc\x01\x01\x00";
         assert!(sent.ends_with(expected));
-        assert_eq!(
-            sent.windows(4)
-                .filter(|at| at == b"\x01\x01\x00\x82")
-                .count(),
-            0
-        );
+        assert_eq!(sent.windows(4).filter(|at| at == b"\x01\x01\x00\x82").count(), 0);
     }
 
     #[test]
     fn a_refused_upgrade_says_why() {
         let (mut client, _peer) = client(Protocol::YWebsocket);
         let mut log = Log::default();
-        client.receive(
-            b"HTTP/1.1 401 Unauthorized\r\n\r\n{\"code\":4001}",
-            1,
-            &mut log,
-        );
-        assert_eq!(
-            log.0,
-            ["ended: the server refused the upgrade: 401 Unauthorized {\"code\":4001}"]
-        );
+        client.receive(b"HTTP/1.1 401 Unauthorized\r\n\r\n{\"code\":4001}", 1, &mut log);
+        assert_eq!(log.0, ["ended: the server refused the upgrade: 401 Unauthorized {\"code\":4001}"]);
     }
 }

@@ -63,10 +63,7 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub fn byte(&mut self) -> Result<u8, Malformed> {
-        let byte = *self
-            .bytes
-            .get(self.at)
-            .ok_or_else(|| self.malformed("ends too early"))?;
+        let byte = *self.bytes.get(self.at).ok_or_else(|| self.malformed("ends too early"))?;
         self.at += 1;
         Ok(byte)
     }

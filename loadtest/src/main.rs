@@ -165,18 +165,10 @@ fn run(run: &Run) -> Result<ExitCode, Box<dyn Error>> {
         println!("{report}");
     }
     if let (Some(path), Some(histogram)) = (&run.hgrm, report.histogram()) {
-        std::fs::write(path, histogram.percentiles()).map_err(|error| {
-            format!(
-                "cannot write the percentiles to {}: {error}",
-                path.display()
-            )
-        })?;
+        std::fs::write(path, histogram.percentiles())
+            .map_err(|error| format!("cannot write the percentiles to {}: {error}", path.display()))?;
     }
-    Ok(if report.ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
-    })
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn target(run: &Run) -> Result<Target, Box<dyn Error>> {
@@ -184,26 +176,15 @@ fn target(run: &Run) -> Result<Target, Box<dyn Error>> {
     let token = match (&run.token, &run.token_file, &dev) {
         (Some(token), _, _) => Some(token.clone()),
         (None, Some(path), _) => {
-            let token = std::fs::read_to_string(path).map_err(|error| {
-                format!("cannot read the token from {}: {error}", path.display())
-            })?;
+            let token = std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read the token from {}: {error}", path.display()))?;
             Some(token.trim().to_owned())
         }
         (None, None, Some(dev)) => Some(dev.token.clone()),
         (None, None, None) => None,
     };
-    let url = run
-        .url
-        .as_deref()
-        .or(dev.as_ref().map(|dev| dev.ws.as_str()))
-        .unwrap_or_default();
-    Ok(Target::new(
-        url,
-        run.wire,
-        run.path.as_deref(),
-        token.as_deref(),
-        run.token_form,
-    )?)
+    let url = run.url.as_deref().or(dev.as_ref().map(|dev| dev.ws.as_str())).unwrap_or_default();
+    Ok(Target::new(url, run.wire, run.path.as_deref(), token.as_deref(), run.token_form)?)
 }
 
 fn drive(
@@ -220,37 +201,20 @@ fn drive(
         let Some(typing) = &scenario.typing else {
             return Err("--ramp raises the rate of a [typing] scenario; this one has none".into());
         };
-        return Ok(Outcome::Ramp(ramp(
-            scenario,
-            typing,
-            target,
-            server,
-            run.bound_ms,
-            progress,
-        )?));
+        return Ok(Outcome::Ramp(ramp(scenario, typing, target, server, run.bound_ms, progress)?));
     }
     let session = Session::new(scenario, target, server)?;
     Ok(match scenario {
-        Scenario {
-            typing: Some(typing),
-            ..
-        } => Outcome::Typing(typing::run(&session, typing, progress)?),
-        Scenario {
-            idle: Some(idle), ..
-        } => Outcome::Idle(idle::run(&session, idle, progress)?),
-        Scenario {
-            storm: Some(storm), ..
-        } => Outcome::Storm(storm::run(&session, storm, progress)?),
-        Scenario {
-            join: Some(join), ..
-        } => Outcome::Join(join::run(&session, join, progress)?),
+        Scenario { typing: Some(typing), .. } => Outcome::Typing(typing::run(&session, typing, progress)?),
+        Scenario { idle: Some(idle), .. } => Outcome::Idle(idle::run(&session, idle, progress)?),
+        Scenario { storm: Some(storm), .. } => Outcome::Storm(storm::run(&session, storm, progress)?),
+        Scenario { join: Some(join), .. } => Outcome::Join(join::run(&session, join, progress)?),
         _ => return Err("the scenario does nothing".into()),
     })
 }
 
 fn relay(listen: SocketAddr) -> Result<ExitCode, Box<dyn Error>> {
-    let mut relay =
-        Relay::bind(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let mut relay = Relay::bind(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("ws://{}", relay.address()?);
     relay.serve(|| true)?;
     Ok(ExitCode::SUCCESS)

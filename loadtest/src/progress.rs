@@ -26,10 +26,7 @@ impl Progress {
 
     /// For tests and for runs whose output is read by programs.
     pub fn silent() -> Self {
-        Self {
-            bar: None,
-            next_ns: 0,
-        }
+        Self { bar: None, next_ns: 0 }
     }
 
     /// Shows `line()` if the last one is old enough. Cheap enough for every turn of the loop.

@@ -57,11 +57,7 @@ struct Search {
 
 impl Search {
     fn new(first: f64) -> Self {
-        Self {
-            first,
-            passed: None,
-            failed: None,
-        }
+        Self { first, passed: None, failed: None }
     }
 
     fn next(&self) -> Option<f64> {
@@ -69,18 +65,12 @@ impl Search {
             (None, None) => Some(self.first),
             (Some(passed), None) => Some(passed * 2.0),
             (None, Some(failed)) => Some(failed / 4.0),
-            (Some(passed), Some(failed)) => {
-                (failed / passed > RATIO_MIN).then(|| (passed * failed).sqrt())
-            }
+            (Some(passed), Some(failed)) => (failed / passed > RATIO_MIN).then(|| (passed * failed).sqrt()),
         }
     }
 
     fn note(&mut self, rate: f64, passed: bool) {
-        let side = if passed {
-            &mut self.passed
-        } else {
-            &mut self.failed
-        };
+        let side = if passed { &mut self.passed } else { &mut self.failed };
         *side = Some(rate);
     }
 }
@@ -93,12 +83,7 @@ pub fn ramp(
     bound_ms: f64,
     progress: &mut Progress,
 ) -> Result<RampResult, LoadError> {
-    let mut result = RampResult {
-        bound_ms,
-        steps: Vec::new(),
-        best: None,
-        failures: Failures::default(),
-    };
+    let mut result = RampResult { bound_ms, steps: Vec::new(), best: None, failures: Failures::default() };
     let mut search = Search::new(typing.rate);
     while let Some(rate) = search.next().filter(|_| result.steps.len() < STEPS_MAX) {
         let step = Typing {
@@ -109,11 +94,9 @@ pub fn ramp(
         };
         let measured = run(&Session::new(scenario, target, server)?, &step, progress)?;
         let p99_ms = measured.latency.map(|latency| latency.p99_ms);
-        let kept_up =
-            measured.deliveries_per_s >= KEPT_UP_SHARE * measured.offered_deliveries_per_s;
-        let passed = measured.failures.is_empty()
-            && kept_up
-            && p99_ms.is_some_and(|p99_ms| p99_ms < bound_ms);
+        let kept_up = measured.deliveries_per_s >= KEPT_UP_SHARE * measured.offered_deliveries_per_s;
+        let passed =
+            measured.failures.is_empty() && kept_up && p99_ms.is_some_and(|p99_ms| p99_ms < bound_ms);
         search.note(rate, passed);
         result.steps.push(RampStep {
             offered_deliveries_per_s: measured.offered_deliveries_per_s,
@@ -125,12 +108,9 @@ pub fn ramp(
         });
         let found = measured.verification;
         if found.duplicated + found.reordered + found.foreign > 0 {
-            result.failures.add(|| {
-                format!(
-                    "wrong deliveries at {:.0}/s: {found:?}",
-                    measured.offered_deliveries_per_s
-                )
-            });
+            result
+                .failures
+                .add(|| format!("wrong deliveries at {:.0}/s: {found:?}", measured.offered_deliveries_per_s));
         }
         if passed {
             result.best = Some(measured);
@@ -138,9 +118,7 @@ pub fn ramp(
         calm_down(server)?;
     }
     if result.best.is_none() {
-        result
-            .failures
-            .add(|| format!("no rate was found with p99 under {bound_ms} ms"));
+        result.failures.add(|| format!("no rate was found with p99 under {bound_ms} ms"));
     }
     Ok(result)
 }
@@ -179,19 +157,10 @@ mod tests {
 
     #[test]
     fn the_capacity_is_found_from_below_and_from_above() {
-        for (first, capacity) in [
-            (10.0, 1000.0),
-            (10.0, 13.0),
-            (1e6, 70.0),
-            (5.0, 5.0),
-            (1.0, 9e4),
-        ] {
+        for (first, capacity) in [(10.0, 1000.0), (10.0, 13.0), (1e6, 70.0), (5.0, 5.0), (1.0, 9e4)] {
             let (found, steps) = search(first, capacity);
             let found = found.expect("some rate passes");
-            assert!(
-                found <= capacity && found * RATIO_MIN >= capacity,
-                "{found} of {capacity} in {steps}"
-            );
+            assert!(found <= capacity && found * RATIO_MIN >= capacity, "{found} of {capacity} in {steps}");
         }
     }
 

@@ -116,8 +116,7 @@ impl Relay {
             };
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
-            self.poller
-                .add(stream.as_fd(), self.peers.len() as u64, false)?;
+            self.poller.add(stream.as_fd(), self.peers.len() as u64, false)?;
             self.peers.push(Some(Peer {
                 stream,
                 room: None,
@@ -177,12 +176,8 @@ impl Relay {
             let payload = if frame.mask == [0; 4] {
                 payload
             } else {
-                unmasked.extend(
-                    payload
-                        .iter()
-                        .zip(frame.mask.iter().cycle())
-                        .map(|(byte, mask)| byte ^ mask),
-                );
+                unmasked
+                    .extend(payload.iter().zip(frame.mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
                 &unmasked
             };
             match frame.opcode {
@@ -235,10 +230,7 @@ impl Relay {
     }
 
     fn broadcast(&mut self, from: u32, payload: &[u8]) {
-        let Some(room) = self.peers[from as usize]
-            .as_ref()
-            .and_then(|peer| peer.room.as_ref())
-        else {
+        let Some(room) = self.peers[from as usize].as_ref().and_then(|peer| peer.room.as_ref()) else {
             return;
         };
         let others = self.rooms.get(room).map(Vec::as_slice).unwrap_or_default();
@@ -292,11 +284,7 @@ impl Relay {
         }
         if waits != peer.waits_for_writable {
             peer.waits_for_writable = waits;
-            if self
-                .poller
-                .modify(peer.stream.as_fd(), u64::from(number), waits)
-                .is_err()
-            {
+            if self.poller.modify(peer.stream.as_fd(), u64::from(number), waits).is_err() {
                 self.remove(number);
             }
         }
@@ -335,16 +323,9 @@ fn parse_masked(bytes: &[u8]) -> Option<MaskedFrame> {
     let mask: [u8; 4] = bytes.get(2 + len_bytes..6 + len_bytes)?.try_into().ok()?;
     let payload = match len_bytes {
         0 => u64::from(len_byte),
-        _ => bytes[2..2 + len_bytes]
-            .iter()
-            .fold(0, |value, &byte| value << 8 | u64::from(byte)),
+        _ => bytes[2..2 + len_bytes].iter().fold(0, |value, &byte| value << 8 | u64::from(byte)),
     };
     let header = 6 + len_bytes;
     let len = header.checked_add(usize::try_from(payload).ok()?)?;
-    (bytes.len() >= len).then_some(MaskedFrame {
-        opcode: bytes[0] & 0x0f,
-        mask,
-        header,
-        len,
-    })
+    (bytes.len() >= len).then_some(MaskedFrame { opcode: bytes[0] & 0x0f, mask, header, len })
 }

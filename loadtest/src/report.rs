@@ -69,11 +69,7 @@ impl Report {
 
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{}: {} on {}",
-            self.scenario.name, self.scenario.description, self.url
-        )?;
+        writeln!(f, "{}: {} on {}", self.scenario.name, self.scenario.description, self.url)?;
         let rows = match &self.result {
             Outcome::Typing(result) => typing_rows(result),
             Outcome::Idle(result) => idle_rows(result, self.connections),
@@ -87,12 +83,7 @@ impl Display for Report {
         for failure in &self.failures {
             writeln!(f, "  FAILED: {failure}")?;
         }
-        write!(
-            f,
-            "  {:<26} {}",
-            "result",
-            if self.ok { "right" } else { "WRONG" }
-        )
+        write!(f, "  {:<26} {}", "result", if self.ok { "right" } else { "WRONG" })
     }
 }
 
@@ -103,10 +94,7 @@ fn typing_rows(result: &TypingResult) -> Rows {
     let mut rows = vec![
         (
             "deliveries/s",
-            format!(
-                "{:.0} (offered {:.0})",
-                result.deliveries_per_s, result.offered_deliveries_per_s
-            ),
+            format!("{:.0} (offered {:.0})", result.deliveries_per_s, result.offered_deliveries_per_s),
         ),
         ("latency", latency(result.latency.as_ref())),
     ];
@@ -118,16 +106,10 @@ fn typing_rows(result: &TypingResult) -> Rows {
     }
     server_rows(&mut rows, result.server.as_ref());
     rows.extend([
-        (
-            "items per message",
-            format!("{:.2}", result.items_per_message),
-        ),
+        ("items per message", format!("{:.2}", result.items_per_message)),
         (
             "updates sent",
-            format!(
-                "{}, all arrived {:.2} s after the window",
-                result.updates_sent, result.settle_s
-            ),
+            format!("{}, all arrived {:.2} s after the window", result.updates_sent, result.settle_s),
         ),
         (
             "lost / duplicated",
@@ -136,10 +118,7 @@ fn typing_rows(result: &TypingResult) -> Rows {
                 found.lost, found.duplicated, found.reordered, found.foreign, found.resent
             ),
         ),
-        (
-            "generator CPU",
-            format!("{:.1} %", result.generator_cpu_percent),
-        ),
+        ("generator CPU", format!("{:.1} %", result.generator_cpu_percent)),
         ("generator sent late by", latency(result.send_lag.as_ref())),
         ("connecting", latency(result.connect.as_ref())),
     ]);
@@ -148,20 +127,12 @@ fn typing_rows(result: &TypingResult) -> Rows {
 
 fn idle_rows(result: &IdleResult, connections: u32) -> Rows {
     let kilobytes = |bytes: Option<f64>| {
-        bytes.map_or("not measured: give --pid".to_owned(), |bytes| {
-            format!("{:.2} KB", bytes / 1024.0)
-        })
+        bytes.map_or("not measured: give --pid".to_owned(), |bytes| format!("{:.2} KB", bytes / 1024.0))
     };
     let mut rows = vec![
         ("connections", connections.to_string()),
-        (
-            "RSS per connection",
-            kilobytes(result.resident_bytes_per_connection),
-        ),
-        (
-            "PSS per connection",
-            kilobytes(result.proportional_bytes_per_connection),
-        ),
+        ("RSS per connection", kilobytes(result.resident_bytes_per_connection)),
+        ("PSS per connection", kilobytes(result.proportional_bytes_per_connection)),
     ];
     server_rows(&mut rows, result.server.as_ref());
     rows.push(("connecting", latency(result.connect.as_ref())));
@@ -172,10 +143,7 @@ fn storm_rows(result: &StormResult, connections: u32) -> Rows {
     let mut rows = vec![
         (
             "connections",
-            format!(
-                "{connections} in {:.2} s, {:.0}/s",
-                result.storm_s, result.connections_per_s
-            ),
+            format!("{connections} in {:.2} s, {:.0}/s", result.storm_s, result.connections_per_s),
         ),
         ("until step 2", latency(result.connect.as_ref())),
     ];
@@ -189,17 +157,8 @@ fn storm_rows(result: &StormResult, connections: u32) -> Rows {
 fn join_rows(result: &JoinResult) -> Rows {
     let mut rows = vec![
         ("trace", format!("{} edits, {}", result.edits, result.trace)),
-        (
-            "step 2",
-            format!(
-                "{} bytes (the writer's update: {})",
-                result.step_2_bytes, result.state_bytes
-            ),
-        ),
-        (
-            "joins",
-            format!("{} in {:.2} s", result.joins, result.joins_s),
-        ),
+        ("step 2", format!("{} bytes (the writer's update: {})", result.step_2_bytes, result.state_bytes)),
+        ("joins", format!("{} in {:.2} s", result.joins, result.joins_s)),
         ("until step 2", latency(result.join.as_ref())),
     ];
     if let Some(ms) = result.cpu_per_join_ms {
@@ -214,12 +173,9 @@ fn ramp_rows(result: &RampResult) -> Rows {
         .steps
         .iter()
         .map(|step| {
-            let latency = step.p99_ms.map_or("nothing arrived".to_owned(), |p99_ms| {
-                format!("p99 {p99_ms:.2} ms")
-            });
-            let cpu = step
-                .cpu_per_delivery_us
-                .map_or(String::new(), |us| format!(", {us:.2} µs a delivery"));
+            let latency =
+                step.p99_ms.map_or("nothing arrived".to_owned(), |p99_ms| format!("p99 {p99_ms:.2} ms"));
+            let cpu = step.cpu_per_delivery_us.map_or(String::new(), |us| format!(", {us:.2} µs a delivery"));
             let verdict = if step.passed { "passed" } else { "failed" };
             (
                 "step",
@@ -230,13 +186,11 @@ fn ramp_rows(result: &RampResult) -> Rows {
             )
         })
         .collect();
-    let most = result.best.as_ref().map_or("none".to_owned(), |best| {
-        format!("{:.0} deliveries/s", best.deliveries_per_s)
-    });
-    rows.push((
-        "most within the bound",
-        format!("{most} with p99 < {} ms", result.bound_ms),
-    ));
+    let most = result
+        .best
+        .as_ref()
+        .map_or("none".to_owned(), |best| format!("{:.0} deliveries/s", best.deliveries_per_s));
+    rows.push(("most within the bound", format!("{most} with p99 < {} ms", result.bound_ms)));
     rows.extend(result.best.as_ref().map(typing_rows).into_iter().flatten());
     rows
 }
@@ -269,11 +223,6 @@ fn latency(summary: Option<&LatencySummary>) -> String {
     };
     format!(
         "p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.2} ms ({})",
-        summary.p50_ms,
-        summary.p90_ms,
-        summary.p99_ms,
-        summary.p999_ms,
-        summary.max_ms,
-        summary.count
+        summary.p50_ms, summary.p90_ms, summary.p99_ms, summary.p999_ms, summary.max_ms, summary.count
     )
 }

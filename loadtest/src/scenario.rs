@@ -13,10 +13,7 @@ use thiserror::Error;
 /// The scenarios that come with the load tester, by name.
 const BUILT_IN: [(&str, &str); 5] = [
     ("a-classroom", include_str!("../scenarios/a-classroom.toml")),
-    (
-        "b-many-rooms",
-        include_str!("../scenarios/b-many-rooms.toml"),
-    ),
+    ("b-many-rooms", include_str!("../scenarios/b-many-rooms.toml")),
     ("c-idle", include_str!("../scenarios/c-idle.toml")),
     ("d-storm", include_str!("../scenarios/d-storm.toml")),
     ("e-cold-join", include_str!("../scenarios/e-cold-join.toml")),
@@ -27,31 +24,15 @@ pub enum ScenarioError {
     #[error(
         "cannot read the scenario {path}: {source} (built in: a-classroom, b-many-rooms, c-idle, d-storm, e-cold-join)"
     )]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     #[error("the scenario {path} is not valid: {source}")]
-    Parse {
-        path: PathBuf,
-        source: Box<toml::de::Error>,
-    },
-    #[error(
-        "the scenario must have exactly one of the tables [typing], [idle], [storm], [join]; it has {0}"
-    )]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("the scenario must have exactly one of the tables [typing], [idle], [storm], [join]; it has {0}")]
     Tables(usize),
     #[error("{key} = {value} is out of range: it must be from {from} to {to}")]
-    Range {
-        key: &'static str,
-        value: f64,
-        from: f64,
-        to: f64,
-    },
+    Range { key: &'static str, value: f64, from: f64, to: f64 },
     #[error("{option} means nothing to a [{kind}] scenario")]
-    Override {
-        option: &'static str,
-        kind: &'static str,
-    },
+    Override { option: &'static str, kind: &'static str },
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -154,15 +135,11 @@ impl Scenario {
         let built_in = BUILT_IN.iter().find(|(name, _)| path == Path::new(name));
         let text = match built_in {
             Some((_, text)) if !path.exists() => (*text).to_owned(),
-            _ => std::fs::read_to_string(path).map_err(|source| ScenarioError::Read {
-                path: path.to_owned(),
-                source,
-            })?,
+            _ => std::fs::read_to_string(path)
+                .map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?,
         };
-        let mut scenario: Self = toml::from_str(&text).map_err(|source| ScenarioError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let mut scenario: Self = toml::from_str(&text)
+            .map_err(|source| ScenarioError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         scenario.apply(overrides)?;
         scenario.validate()?;
         Ok(scenario)
@@ -174,9 +151,7 @@ impl Scenario {
 
     pub fn kind(&self) -> &'static str {
         match self {
-            Self {
-                typing: Some(_), ..
-            } => "typing",
+            Self { typing: Some(_), .. } => "typing",
             Self { idle: Some(_), .. } => "idle",
             Self { storm: Some(_), .. } => "storm",
             _ => "join",
@@ -206,10 +181,7 @@ impl Scenario {
                 ("--deliveries", overrides.deliveries.is_some()),
                 ("--positions", overrides.positions.is_some()),
             ];
-            return given
-                .iter()
-                .find(|(_, given)| *given)
-                .map_or(Ok(()), |(option, _)| refuse(option));
+            return given.iter().find(|(_, given)| *given).map_or(Ok(()), |(option, _)| refuse(option));
         };
         typing.writers = overrides.writers.unwrap_or(typing.writers);
         typing.positions = overrides.positions.unwrap_or(typing.positions);
@@ -222,12 +194,7 @@ impl Scenario {
     }
 
     fn validate(&self) -> Result<(), ScenarioError> {
-        let tables = [
-            self.typing.is_some(),
-            self.idle.is_some(),
-            self.storm.is_some(),
-            self.join.is_some(),
-        ];
+        let tables = [self.typing.is_some(), self.idle.is_some(), self.storm.is_some(), self.join.is_some()];
         let tables = tables.into_iter().filter(|there| *there).count();
         if tables != 1 {
             return Err(ScenarioError::Tables(tables));
@@ -255,16 +222,8 @@ impl Scenario {
             count("join.joins", join.joins)?;
             count("join.at_once", join.at_once)?;
             seconds("join.timeout_s", join.timeout_s)?;
-            within(
-                "documents (joins load one)",
-                f64::from(self.documents),
-                1.0..=1.0,
-            )?;
-            within(
-                "clients (a join has one writer)",
-                f64::from(self.clients),
-                1.0..=1.0,
-            )?;
+            within("documents (joins load one)", f64::from(self.documents), 1.0..=1.0)?;
+            within("clients (a join has one writer)", f64::from(self.clients), 1.0..=1.0)?;
         }
         Ok(())
     }
@@ -274,11 +233,7 @@ impl Typing {
     fn validate(&self, clients: u32) -> Result<(), ScenarioError> {
         let (writers, readers) = (f64::from(self.writers), f64::from(clients));
         within("clients (someone must read)", readers, 2.0..=1e6)?;
-        within(
-            "typing.writers (they are clients too)",
-            writers,
-            1.0..=readers,
-        )?;
+        within("typing.writers (they are clients too)", writers, 1.0..=readers)?;
         within("typing.rate", self.rate, 1e-6..=1e7)?;
         seconds("typing.warmup_s", self.warmup_s)?;
         within("typing.measure_s", self.measure_s, WINDOW_S)?;
@@ -296,12 +251,7 @@ fn within(key: &'static str, value: f64, range: RangeInclusive<f64>) -> Result<(
         return Ok(());
     }
     let (from, to) = range.into_inner();
-    Err(ScenarioError::Range {
-        key,
-        value,
-        from,
-        to,
-    })
+    Err(ScenarioError::Range { key, value, from, to })
 }
 
 fn count(key: &'static str, value: u32) -> Result<(), ScenarioError> {
@@ -352,10 +302,7 @@ mod tests {
 
     #[test]
     fn the_rate_may_be_given_in_deliveries() {
-        let overrides = Overrides {
-            deliveries: Some(4900.0),
-            ..Overrides::default()
-        };
+        let overrides = Overrides { deliveries: Some(4900.0), ..Overrides::default() };
         let scenario = Scenario::load(Path::new("a-classroom"), &overrides).expect("valid");
         assert_eq!(scenario.typing.expect("typing").rate, 10.0);
     }
@@ -364,9 +311,7 @@ mod tests {
     fn unknown_keys_are_refused_with_their_name() {
         let text = BUILT_IN[0].1.replace("warmup_s", "warmup_seconds");
         let error = parse(&text, &Overrides::default()).expect_err("misspelt");
-        let ScenarioError::Parse { source, .. } = error else {
-            panic!("{error}")
-        };
+        let ScenarioError::Parse { source, .. } = error else { panic!("{error}") };
         assert!(source.to_string().contains("warmup_seconds"));
     }
 
@@ -378,10 +323,7 @@ mod tests {
         assert!(refused(classroom.replace("writers = 10", "writers = 51")));
         assert!(refused(classroom.replace("documents = 1", "documents = 0")));
         assert!(refused(classroom.replace("rate = 10.0", "rate = nan")));
-        let no_meaning = Overrides {
-            rate: Some(1.0),
-            ..Overrides::default()
-        };
+        let no_meaning = Overrides { rate: Some(1.0), ..Overrides::default() };
         assert!(Scenario::load(Path::new("c-idle"), &no_meaning).is_err());
     }
 }

@@ -16,15 +16,8 @@ pub struct Schedule {
 impl Schedule {
     /// `rate` in updates per second of each writer; both must be above zero.
     pub fn new(start_ns: u64, writers: u32, rate: f64) -> Self {
-        assert!(
-            writers > 0 && rate > 0.0,
-            "a schedule needs writers and a rate"
-        );
-        Self {
-            start_ns,
-            interval_ns: 1e9 / (rate * f64::from(writers)),
-            writers: u64::from(writers),
-        }
+        assert!(writers > 0 && rate > 0.0, "a schedule needs writers and a rate");
+        Self { start_ns, interval_ns: 1e9 / (rate * f64::from(writers)), writers: u64::from(writers) }
     }
 
     /// When update `number` (over all writers) is due.

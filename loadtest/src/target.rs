@@ -23,13 +23,9 @@ pub enum TokenForm {
 
 #[derive(Debug, Error)]
 pub enum TargetError {
-    #[error(
-        "{url:?} is no ws:// address: give ws://HOST:PORT, with a path if the server wants one"
-    )]
+    #[error("{url:?} is no ws:// address: give ws://HOST:PORT, with a path if the server wants one")]
     Url { url: String },
-    #[error(
-        "{url:?} wants TLS, which the load tester doesn't speak: put it behind the proxy, on ws://"
-    )]
+    #[error("{url:?} wants TLS, which the load tester doesn't speak: put it behind the proxy, on ws://")]
     Tls { url: String },
     #[error("cannot resolve {host:?}")]
     Resolve { host: String, source: io::Error },
@@ -37,17 +33,12 @@ pub enum TargetError {
     NoAddress { host: String },
     #[error("--token-form in-band needs the Hocuspocus protocol: add --wire hocuspocus")]
     InBandElsewhere,
-    #[error(
-        "the path {path:?} must contain {{document}}: every document needs an address of its own"
-    )]
+    #[error("the path {path:?} must contain {{document}}: every document needs an address of its own")]
     PathWithoutDocument { path: String },
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("{path}: the first line isn't the JSON that `wiresocket dev --json` prints: {source}")]
-    DevJson {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    DevJson { path: PathBuf, source: serde_json::Error },
 }
 
 /// The line a development server prints when it is ready.
@@ -60,10 +51,7 @@ pub struct DevServer {
 impl DevServer {
     /// Reads the first line of `path`; `-` is standard input.
     pub fn read(path: &Path) -> Result<Self, TargetError> {
-        let read = |source| TargetError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let read = |source| TargetError::Read { path: path.to_owned(), source };
         let mut line = String::new();
         if path == Path::new("-") {
             io::stdin().lock().read_line(&mut line).map_err(read)?;
@@ -71,10 +59,7 @@ impl DevServer {
             line = std::fs::read_to_string(path).map_err(read)?;
         }
         let first = line.lines().next().unwrap_or_default();
-        serde_json::from_str(first).map_err(|source| TargetError::DevJson {
-            path: path.to_owned(),
-            source,
-        })
+        serde_json::from_str(first).map_err(|source| TargetError::DevJson { path: path.to_owned(), source })
     }
 }
 
@@ -103,16 +88,12 @@ impl Target {
         form: Option<TokenForm>,
     ) -> Result<Self, TargetError> {
         if url.starts_with("wss://") {
-            return Err(TargetError::Tls {
-                url: url.to_owned(),
-            });
+            return Err(TargetError::Tls { url: url.to_owned() });
         }
         let rest = url
             .strip_prefix("ws://")
             .filter(|rest| !rest.is_empty())
-            .ok_or_else(|| TargetError::Url {
-                url: url.to_owned(),
-            })?;
+            .ok_or_else(|| TargetError::Url { url: url.to_owned() })?;
         let (host, base) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (base, query) = base.split_once('?').unwrap_or((base, ""));
         let template = path.unwrap_or(protocol.default_path());
@@ -175,29 +156,18 @@ fn add_query(path: &mut String, query: &str) {
 }
 
 fn resolve(host: &str) -> Result<SocketAddr, TargetError> {
-    let with_port = if host
-        .rsplit_once(':')
-        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-    {
+    let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
         host.to_owned()
     } else {
         format!("{host}:80")
     };
     let addresses: Vec<SocketAddr> = with_port
         .to_socket_addrs()
-        .map_err(|source| TargetError::Resolve {
-            host: host.to_owned(),
-            source,
-        })?
+        .map_err(|source| TargetError::Resolve { host: host.to_owned(), source })?
         .collect();
     // Servers on "localhost" often listen on IPv4 only.
-    let preferred = addresses
-        .iter()
-        .find(|address| address.is_ipv4())
-        .or(addresses.first());
-    preferred.copied().ok_or_else(|| TargetError::NoAddress {
-        host: host.to_owned(),
-    })
+    let preferred = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    preferred.copied().ok_or_else(|| TargetError::NoAddress { host: host.to_owned() })
 }
 
 #[cfg(test)]
@@ -253,9 +223,8 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused() {
-        let refused = |url: &str, path, form| {
-            Target::new(url, Protocol::YWebsocket, path, Some("T"), form).is_err()
-        };
+        let refused =
+            |url: &str, path, form| Target::new(url, Protocol::YWebsocket, path, Some("T"), form).is_err();
         assert!(refused("http://127.0.0.1:1", None, None));
         assert!(refused("wss://127.0.0.1:1", None, None));
         assert!(refused("ws://127.0.0.1:1", Some("/fixed"), None));
@@ -271,9 +240,6 @@ mod tests {
         )
         .expect("written");
         let server = DevServer::read(file.path()).expect("read");
-        assert_eq!(
-            (server.ws.as_str(), server.token.as_str()),
-            ("ws://127.0.0.1:9", "T")
-        );
+        assert_eq!((server.ws.as_str(), server.token.as_str()), ("ws://127.0.0.1:9", "T"));
     }
 }

@@ -158,9 +158,7 @@ mod tests {
 
     fn receive(verification: &mut Verification, clocks: Range<u32>) -> u64 {
         let mut fresh = 0;
-        verification.receive(0, 0, clocks, Carrier::Update, |range| {
-            fresh += range.len() as u64
-        });
+        verification.receive(0, 0, clocks, Carrier::Update, |range| fresh += range.len() as u64);
         fresh
     }
 
@@ -179,67 +177,25 @@ mod tests {
 
     #[test]
     fn a_lost_item_is_found_in_the_middle_and_at_the_end() {
-        assert_eq!(
-            findings(&[0..1, 2..5], 5),
-            Findings {
-                lost: 1,
-                ..Findings::default()
-            }
-        );
-        assert_eq!(
-            findings(&[0..1, 1..3], 5),
-            Findings {
-                lost: 2,
-                ..Findings::default()
-            }
-        );
-        assert_eq!(
-            findings(&[], 5),
-            Findings {
-                lost: 5,
-                ..Findings::default()
-            }
-        );
+        assert_eq!(findings(&[0..1, 2..5], 5), Findings { lost: 1, ..Findings::default() });
+        assert_eq!(findings(&[0..1, 1..3], 5), Findings { lost: 2, ..Findings::default() });
+        assert_eq!(findings(&[], 5), Findings { lost: 5, ..Findings::default() });
     }
 
     #[test]
     fn a_duplicated_item_is_found() {
-        assert_eq!(
-            findings(&[0..2, 1..2, 2..3], 3),
-            Findings {
-                duplicated: 1,
-                ..Findings::default()
-            }
-        );
-        assert_eq!(
-            findings(&[0..2, 1..3], 3),
-            Findings {
-                duplicated: 1,
-                ..Findings::default()
-            }
-        );
+        assert_eq!(findings(&[0..2, 1..2, 2..3], 3), Findings { duplicated: 1, ..Findings::default() });
+        assert_eq!(findings(&[0..2, 1..3], 3), Findings { duplicated: 1, ..Findings::default() });
     }
 
     #[test]
     fn a_reordered_item_is_found_and_not_lost() {
-        assert_eq!(
-            findings(&[0..1, 2..3, 1..2, 3..4], 4),
-            Findings {
-                reordered: 1,
-                ..Findings::default()
-            }
-        );
+        assert_eq!(findings(&[0..1, 2..3, 1..2, 3..4], 4), Findings { reordered: 1, ..Findings::default() });
     }
 
     #[test]
     fn an_item_nobody_typed_is_found() {
-        assert_eq!(
-            findings(&[0..1, 1..7], 5),
-            Findings {
-                foreign: 2,
-                ..Findings::default()
-            }
-        );
+        assert_eq!(findings(&[0..1, 1..7], 5), Findings { foreign: 2, ..Findings::default() });
         let mut verification = Verification::new(1, 1);
         verification.receive_foreign(3);
         assert!(!verification.finish(|_, _| Some(0)).is_right());
@@ -253,13 +209,7 @@ mod tests {
         let mut fresh = Vec::new();
         verification.receive(0, 0, 0..8, Carrier::State, |range| fresh.push(range));
         assert_eq!(fresh, [6..8, 2..4]);
-        assert_eq!(
-            verification.finish(|_, _| Some(8)),
-            Findings {
-                resent: 4,
-                ..Findings::default()
-            }
-        );
+        assert_eq!(verification.finish(|_, _| Some(8)), Findings { resent: 4, ..Findings::default() });
     }
 
     #[test]

@@ -32,15 +32,9 @@ impl Server {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let serve = move || {
-            relay
-                .serve(|| !stopped.load(Ordering::Relaxed))
-                .expect("the relay serves");
+            relay.serve(|| !stopped.load(Ordering::Relaxed)).expect("the relay serves");
         };
-        Self {
-            address,
-            stop,
-            thread: Some(std::thread::spawn(serve)),
-        }
+        Self { address, stop, thread: Some(std::thread::spawn(serve)) }
     }
 
     fn url(&self) -> String {
@@ -96,39 +90,21 @@ fn an_honest_relay_is_right_and_every_delivery_is_counted() {
 #[test]
 fn a_lost_update_is_found() {
     let result = type_against(Some(Fault::Lose { nth: 10 }));
-    assert_eq!(
-        result.verification,
-        Findings {
-            lost: 3,
-            ..Findings::default()
-        }
-    );
+    assert_eq!(result.verification, Findings { lost: 3, ..Findings::default() });
     assert!(!result.failures.is_empty());
 }
 
 #[test]
 fn a_duplicated_update_is_found() {
     let result = type_against(Some(Fault::Duplicate { nth: 10 }));
-    assert_eq!(
-        result.verification,
-        Findings {
-            duplicated: 3,
-            ..Findings::default()
-        }
-    );
+    assert_eq!(result.verification, Findings { duplicated: 3, ..Findings::default() });
     assert!(!result.failures.is_empty());
 }
 
 #[test]
 fn a_reordered_update_is_found() {
     let result = type_against(Some(Fault::Delay { nth: 10 }));
-    assert_eq!(
-        result.verification,
-        Findings {
-            reordered: 3,
-            ..Findings::default()
-        }
-    );
+    assert_eq!(result.verification, Findings { reordered: 3, ..Findings::default() });
     assert!(!result.failures.is_empty());
 }
 
@@ -141,27 +117,13 @@ fn no_server_is_an_error_and_no_result() {
     let session = Session::new(&scenario, &target, None).expect("a session");
     let typing = scenario.typing.as_ref().expect("a typing scenario");
     let error = run(&session, typing, &mut Progress::silent()).expect_err("no server");
-    assert!(
-        matches!(
-            error,
-            LoadError::NotSynced { .. } | LoadError::Connect { .. }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, LoadError::NotSynced { .. } | LoadError::Connect { .. }), "{error}");
 }
 
 /// The program itself: exit codes and JSON.
 fn program(url: &str, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_wiresocket-loadtest"))
-        .args([
-            "run",
-            "a-classroom",
-            "--wire",
-            "relay",
-            "--url",
-            url,
-            "--json",
-        ])
+        .args(["run", "a-classroom", "--wire", "relay", "--url", url, "--json"])
         .args(["--clients", "5", "--writers", "2", "--seconds", "0.2"])
         .args(arguments)
         .output()
@@ -176,10 +138,7 @@ fn the_program_exits_with_0_when_right_1_when_wrong_and_2_without_a_result() {
     let folder = tempfile::tempdir().expect("a folder");
     let hgrm = folder.path().join("latency.hgrm");
     let own_pid = std::process::id().to_string();
-    let (code, json) = program(
-        &honest.url(),
-        &["--hgrm", &hgrm.to_string_lossy(), "--pid", &own_pid],
-    );
+    let (code, json) = program(&honest.url(), &["--hgrm", &hgrm.to_string_lossy(), "--pid", &own_pid]);
     assert_eq!((code, &json["ok"]), (Some(0), &true.into()));
     assert_eq!(json["result"]["typing"]["verification"]["lost"], 0);
     assert!(json["result"]["typing"]["cpu_per_delivery_us"].as_f64() > Some(0.0));

@@ -13,13 +13,14 @@
 //!
 //! Not here: who is connected ([`super::session`]) and relaying ([`super::turn`]).
 
+use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Update};
 
-use super::prescan::Scan;
+use super::prescan::{self, Scan, ScanLimits};
 use super::slab::Key;
 use super::state_vector::StateVector;
 use crate::protocol::lib0::{self, Reader};
@@ -45,6 +46,8 @@ pub enum ApplyError {
     Missing,
     #[error("the document would have more than {max} bytes")]
     TooBig { max: usize },
+    #[error("the document would nest shared types deeper than {max}")]
+    TooDeep { max: u32 },
     #[error("the update is malformed")]
     Malformed,
     /// The CRDT panicked or left the update half done.
@@ -68,6 +71,8 @@ pub struct Document {
     tail: Vec<u8>,
     live: Option<Box<Doc>>,
     state: StateVector,
+    /// How deep shared types nest in here, at most. yrs deletes by recursion, and each update may add to the depth.
+    nesting: u32,
     parked: Vec<Parked>,
     parked_bytes: usize,
     /// Panics of the CRDT that were fenced.
@@ -106,6 +111,7 @@ impl Document {
             return Err(ApplyError::Missing);
         }
         self.check_size(update.len(), bytes_max)?;
+        self.check_nesting(scan.nesting())?;
         let decoded = catch_unwind(|| Update::decode_v1(update));
         let decoded = match decoded {
             Ok(Ok(decoded)) => decoded,
@@ -123,6 +129,7 @@ impl Document {
             Ok(Ok(applied)) => {
                 self.live = Some(doc);
                 if applied == Applied::Changed {
+                    self.nesting += scan.nesting();
                     for range in scan.ranges() {
                         self.state.raise(range.client, range.end);
                     }
@@ -139,7 +146,7 @@ impl Document {
             }
             Err(_panic) => {
                 self.panics += 1;
-                discard(doc);
+                mem::forget(doc);
                 Err(ApplyError::Poisonous)
             }
         }
@@ -151,6 +158,23 @@ impl Document {
             self.fold();
             if size(self) > max {
                 return Err(ApplyError::TooBig { max });
+            }
+        }
+        Ok(())
+    }
+
+    /// The bound on the depth is cheap to keep and too high: it is made exact when it is reached.
+    fn check_nesting(&mut self, added: u32) -> Result<(), ApplyError> {
+        let limits = ScanLimits::default();
+        let max = limits.nesting_max;
+        if self.nesting + added > max {
+            let state = self.encode();
+            let mut scan = Scan::default();
+            if prescan::scan(&state, &limits, &mut scan).is_ok() {
+                self.nesting = scan.nesting();
+            }
+            if self.nesting + added > max {
+                return Err(ApplyError::TooDeep { max });
             }
         }
         Ok(())
@@ -302,36 +326,44 @@ fn new_doc() -> Doc {
     let mut options = Options::with_client_id(yrs::block::ClientID::new(0));
     // The server never edits: it must not tidy up formatting marks on its own either.
     options.cleanup_formatting = false;
+    // What clocks count. With the default (bytes), deleting half of a surrogate pair underflows inside yrs.
     options.offset_kind = OffsetKind::Utf16;
+    // yrs 0.28.1 can free a collected type and keep a child of it: any writer could make it read freed memory. The
+    // price is that deleted content stays in the state; Yjs clients collect it on their side.
+    options.skip_gc = true;
     Doc::with_options(options)
 }
 
 /// Applies one update in its own transaction. An update that stays pending is as bad as a panic: the scan said that
-/// all it needs is there, so its blocks depend on one another in a circle.
+/// all it needs is there. After an error or a panic the document is not to be used again.
+///
+/// A transaction commits when it is dropped, also while a panic unwinds, and a second panic there would abort the
+/// process. So one that panicked is never dropped.
 fn integrate(doc: &Doc, update: Update) -> Result<Applied, ApplyError> {
-    let mut transaction = doc.transact_mut();
-    transaction.apply_update(update).map_err(|_| ApplyError::Poisonous)?;
-    let changed = transaction.has_changes();
+    let mut transaction = ManuallyDrop::new(doc.transact_mut());
+    let applied = transaction.apply_update(update);
+    let mut transaction = ManuallyDrop::into_inner(transaction);
+    applied.map_err(|_| ApplyError::Poisonous)?;
     if transaction.has_missing_updates() {
         return Err(ApplyError::Poisonous);
     }
+    let changed = transaction.has_changes();
     transaction.commit();
     Ok(if changed { Applied::Changed } else { Applied::Unchanged })
 }
 
 fn rebuild(snapshot: &[u8], tail: Vec<&[u8]>) -> Box<Doc> {
-    let doc = Box::new(new_doc());
-    {
-        let mut transaction = doc.transact_mut();
-        let snapshot = (!snapshot.is_empty()).then_some(snapshot);
-        for update in snapshot.into_iter().chain(tail) {
-            if let Ok(update) = Update::decode_v1(update) {
-                // What was accepted once is accepted again; if not, the rest still is.
-                let _ = transaction.apply_update(update);
-            }
+    let doc = ManuallyDrop::new(Box::new(new_doc()));
+    let snapshot = (!snapshot.is_empty()).then_some(snapshot);
+    let mut transaction = ManuallyDrop::new(doc.transact_mut());
+    for update in snapshot.into_iter().chain(tail) {
+        if let Ok(update) = Update::decode_v1(update) {
+            // What was accepted once is accepted again; if not, the rest still is.
+            let _ = transaction.apply_update(update);
         }
     }
-    doc
+    drop(ManuallyDrop::into_inner(transaction));
+    ManuallyDrop::into_inner(doc)
 }
 
 fn encode(doc: &Doc) -> Option<Bytes> {

@@ -727,7 +727,7 @@ impl Engine {
 
 fn refusal_of(error: ApplyError) -> Refusal {
     match error {
-        ApplyError::TooBig { .. } => Refusal::TooBig(error.to_string().into()),
+        ApplyError::TooBig { .. } | ApplyError::TooDeep { .. } => Refusal::TooBig(error.to_string().into()),
         ApplyError::Malformed | ApplyError::Poisonous | ApplyError::Missing => {
             Refusal::InvalidPayload(error.to_string().into())
         }

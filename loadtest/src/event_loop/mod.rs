@@ -72,14 +72,8 @@ impl EventLoop {
         let number = self.clients.len() as u32;
         let stream = self.open_socket(number)?;
         self.poller.add(stream.as_fd(), u64::from(number), true)?;
-        let mut client = Client::new(
-            number,
-            stream,
-            &self.target,
-            document,
-            self.accept.clone(),
-            self.token.clone(),
-        );
+        let mut client =
+            Client::new(number, stream, &self.target, document, self.accept.clone(), self.token.clone());
         client.waits_for_writable = true;
         self.clients.push(Some(client));
         let keep_alive_ns = self.clock.now_ns() + self.keep_alive_ns;
@@ -88,11 +82,8 @@ impl EventLoop {
     }
 
     fn open_socket(&self, number: u32) -> io::Result<TcpStream> {
-        let socket = Socket::new(
-            Domain::for_address(self.target.address),
-            Type::STREAM,
-            Some(Transport::TCP),
-        )?;
+        let socket =
+            Socket::new(Domain::for_address(self.target.address), Type::STREAM, Some(Transport::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if self.source_addresses > 1 {
@@ -133,15 +124,9 @@ impl EventLoop {
 
     /// Bytes and protocol messages received on all connections so far.
     pub fn received(&self) -> (u64, u64) {
-        self.clients().fold(
-            (self.bytes_received, self.messages_received),
-            |(bytes, messages), client| {
-                (
-                    bytes + client.bytes_received,
-                    messages + client.messages_received,
-                )
-            },
-        )
+        self.clients().fold((self.bytes_received, self.messages_received), |(bytes, messages), client| {
+            (bytes + client.bytes_received, messages + client.messages_received)
+        })
     }
 
     /// Writes what is queued, waits until something is ready or `until_ns`, and reads that.
@@ -168,8 +153,7 @@ impl EventLoop {
             self.keep_alives.pop_front();
             if let Some(client) = self.client(number) {
                 client.send_keep_alive();
-                self.keep_alives
-                    .push_back((due_ns + self.keep_alive_ns, number));
+                self.keep_alives.push_back((due_ns + self.keep_alive_ns, number));
             }
         }
     }
@@ -227,8 +211,7 @@ impl EventLoop {
         let waits = client.has_output();
         if waits != client.waits_for_writable {
             client.waits_for_writable = waits;
-            self.poller
-                .modify(client.stream().as_fd(), u64::from(number), waits)?;
+            self.poller.modify(client.stream().as_fd(), u64::from(number), waits)?;
         }
         Ok(false)
     }
@@ -236,12 +219,7 @@ impl EventLoop {
 
 /// Reads once (what is left makes the socket ready again); whether the connection is gone.
 #[inline]
-fn read(
-    client: &mut Client,
-    scratch: &mut [u8],
-    clock: &Clock,
-    handler: &mut impl Handler,
-) -> bool {
+fn read(client: &mut Client, scratch: &mut [u8], clock: &Clock, handler: &mut impl Handler) -> bool {
     match client.read(scratch) {
         Ok(Some(len)) => {
             client.receive(&scratch[..len], clock.now_ns(), handler);

@@ -25,9 +25,7 @@ pub struct Poller {
 
 impl std::fmt::Debug for Poller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Poller")
-            .field("epoll", &self.epoll)
-            .finish_non_exhaustive()
+        f.debug_struct("Poller").field("epoll", &self.epoll).finish_non_exhaustive()
     }
 }
 
@@ -41,10 +39,7 @@ impl Poller {
         // The default slack would let every wait oversleep by 50 µs.
         // SAFETY: no pointers.
         unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000, 0, 0, 0) };
-        Ok(Self {
-            epoll,
-            events: Vec::with_capacity(EVENTS_MAX),
-        })
+        Ok(Self { epoll, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
     /// Watches a socket for input, and for room to write if `writable`. Closing it ends the watch.
@@ -56,26 +51,12 @@ impl Poller {
         self.control(libc::EPOLL_CTL_MOD, socket, token, writable)
     }
 
-    fn control(
-        &self,
-        operation: i32,
-        socket: BorrowedFd<'_>,
-        token: u64,
-        writable: bool,
-    ) -> io::Result<()> {
+    fn control(&self, operation: i32, socket: BorrowedFd<'_>, token: u64, writable: bool) -> io::Result<()> {
         let write = if writable { libc::EPOLLOUT } else { 0 };
-        let mut event = libc::epoll_event {
-            events: (libc::EPOLLIN | write) as u32,
-            u64: token,
-        };
+        let mut event = libc::epoll_event { events: (libc::EPOLLIN | write) as u32, u64: token };
         // SAFETY: both descriptors are open for the call, `event` outlives it.
         unsafe {
-            check(libc::epoll_ctl(
-                self.epoll.as_raw_fd(),
-                operation,
-                socket.as_raw_fd(),
-                &raw mut event,
-            ))?;
+            check(libc::epoll_ctl(self.epoll.as_raw_fd(), operation, socket.as_raw_fd(), &raw mut event))?;
         }
         Ok(())
     }
@@ -100,11 +81,7 @@ impl Poller {
             );
             if count < 0 {
                 let error = io::Error::last_os_error();
-                return if error.kind() == io::ErrorKind::Interrupted {
-                    Ok(())
-                } else {
-                    Err(error)
-                };
+                return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
             }
             self.events.set_len(count as usize);
         }
@@ -123,10 +100,7 @@ impl Poller {
 
 /// Lets this process open as many sockets as the system allows it; how many that is.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` outlives both calls.
     unsafe {
         check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
@@ -137,11 +111,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 }
 
 fn check(result: i32) -> io::Result<i32> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 #[cfg(test)]
@@ -168,29 +138,11 @@ mod tests {
         assert_eq!(ready, []);
         here.write_all(b"x").expect("written");
         for _ in 0..2 {
-            poller
-                .wait(Duration::from_secs(5), &mut ready)
-                .expect("waited");
-            assert_eq!(
-                ready,
-                [Ready {
-                    token: 9,
-                    readable: true,
-                    writable: false
-                }]
-            );
+            poller.wait(Duration::from_secs(5), &mut ready).expect("waited");
+            assert_eq!(ready, [Ready { token: 9, readable: true, writable: false }]);
         }
         poller.modify(there.as_fd(), 9, true).expect("changed");
-        poller
-            .wait(Duration::from_secs(5), &mut ready)
-            .expect("waited");
-        assert_eq!(
-            ready,
-            [Ready {
-                token: 9,
-                readable: true,
-                writable: true
-            }]
-        );
+        poller.wait(Duration::from_secs(5), &mut ready).expect("waited");
+        assert_eq!(ready, [Ready { token: 9, readable: true, writable: true }]);
     }
 }

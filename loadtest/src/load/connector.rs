@@ -41,8 +41,7 @@ impl Connector {
     /// To be called with every `Synced`.
     pub fn synced(&mut self, number: u32, now_ns: u64) {
         self.synced += 1;
-        self.latency
-            .record_ns(now_ns - self.started_ns[number as usize]);
+        self.latency.record_ns(now_ns - self.started_ns[number as usize]);
     }
 
     /// To be called with every `Ended` of a client that wasn't live yet.
@@ -55,9 +54,7 @@ impl Connector {
             let number = self.started_ns.len() as u32;
             let document: Rc<str> = session.document(number / self.clients_per_document);
             self.started_ns.push(session.clock.now_ns());
-            event_loop
-                .connect(document)
-                .map_err(|source| LoadError::Connect { number, source })?;
+            event_loop.connect(document).map_err(|source| LoadError::Connect { number, source })?;
         }
         Ok(())
     }
@@ -84,18 +81,10 @@ pub fn connect_all(
         connector.fill(session, event_loop)?;
         let now_ns = session.clock.now_ns();
         if now_ns >= deadline_ns {
-            return Err(LoadError::Timeout {
-                synced,
-                connections,
-                timeout_s,
-            });
+            return Err(LoadError::Timeout { synced, connections, timeout_s });
         }
-        progress.show(now_ns, || {
-            format!("connecting: {synced} of {connections} synced")
-        });
+        progress.show(now_ns, || format!("connecting: {synced} of {connections} synced"));
         let until_ns = deadline_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
-        event_loop
-            .turn(until_ns, load)
-            .map_err(LoadError::EventLoop)?;
+        event_loop.turn(until_ns, load).map_err(LoadError::EventLoop)?;
     }
 }

@@ -30,10 +30,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub fn new(session: &Session<'_>) -> Self {
-        Self {
-            connector: Connector::new(session),
-            failures: Failures::default(),
-        }
+        Self { connector: Connector::new(session), failures: Failures::default() }
     }
 }
 
@@ -49,35 +46,23 @@ impl Handler for Waiting {
             Event::Synced(_) => self.connector.synced(client.number, now_ns),
             Event::StateAsked(_) => client.send_step_2(&EMPTY),
             Event::Update(update) | Event::State(update) if update != EMPTY => {
-                self.failures.add(|| {
-                    format!(
-                        "connection {} got an update of an empty document",
-                        client.number
-                    )
-                });
+                self.failures
+                    .add(|| format!("connection {} got an update of an empty document", client.number));
             }
             Event::Update(_) | Event::State(_) => {}
             Event::Ack { accepted: true, .. } => {}
-            Event::Ack {
-                accepted: false, ..
-            } => {
-                self.failures
-                    .add(|| format!("connection {}: the empty step 2 was refused", client.number));
+            Event::Ack { accepted: false, .. } => {
+                self.failures.add(|| format!("connection {}: the empty step 2 was refused", client.number));
             }
             Event::Ended(ended) if client.was_live() => {
-                self.failures
-                    .add(|| format!("connection {} ended: {ended}", client.number));
+                self.failures.add(|| format!("connection {} ended: {ended}", client.number));
             }
             Event::Ended(ended) => self.connector.ended(client.number, ended),
         }
     }
 }
 
-pub fn run(
-    session: &Session<'_>,
-    idle: &Idle,
-    progress: &mut Progress,
-) -> Result<IdleResult, LoadError> {
+pub fn run(session: &Session<'_>, idle: &Idle, progress: &mut Progress) -> Result<IdleResult, LoadError> {
     let memory_before = session.memory()?;
     let mut event_loop = session.event_loop()?;
     let mut load = Waiting::new(session);
@@ -92,13 +77,9 @@ pub fn run(
         }
         while session.clock.now_ns() < until_ns {
             let now_ns = session.clock.now_ns();
-            progress.show(now_ns, || {
-                format!("{phase}: {} connections", session.scenario.connections())
-            });
+            progress.show(now_ns, || format!("{phase}: {} connections", session.scenario.connections()));
             let turn_ns = until_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
-            event_loop
-                .turn(turn_ns, &mut load)
-                .map_err(LoadError::EventLoop)?;
+            event_loop.turn(turn_ns, &mut load).map_err(LoadError::EventLoop)?;
         }
     }
     let cpu = used(session.cpu()?, cpu_before);
@@ -107,10 +88,8 @@ pub fn run(
     Ok(IdleResult {
         measure_s: idle.measure_s,
         connect: load.connector.latency.summary(),
-        resident_bytes_per_connection: server
-            .map(|cost| cost.resident_growth_bytes() / connections),
-        proportional_bytes_per_connection: server
-            .map(|cost| cost.proportional_growth_bytes() / connections),
+        resident_bytes_per_connection: server.map(|cost| cost.resident_growth_bytes() / connections),
+        proportional_bytes_per_connection: server.map(|cost| cost.proportional_growth_bytes() / connections),
         server,
         failures: load.failures,
     })

@@ -60,21 +60,14 @@ impl Newcomers {
         let deleted = scan(state, |range| clocks += u64::from(range.len));
         let is_whole = clocks == self.history.clocks && deleted == Ok(self.history.deleted);
         if self.measuring {
-            self.latency
-                .record_ns(now_ns - self.started_ns[number as usize]);
+            self.latency.record_ns(now_ns - self.started_ns[number as usize]);
             if !is_whole {
-                self.failures.add(|| {
-                    format!(
-                        "join {number} got {clocks} of {} items",
-                        self.history.clocks
-                    )
-                });
+                self.failures.add(|| format!("join {number} got {clocks} of {} items", self.history.clocks));
             }
         } else if is_whole {
             self.is_complete = true;
             if text_of(state).as_deref() != Some(&self.history.text) {
-                self.failures
-                    .add(|| "the document's text differs from what was typed".to_owned());
+                self.failures.add(|| "the document's text differs from what was typed".to_owned());
             }
         }
     }
@@ -95,34 +88,23 @@ impl Handler for Newcomers {
                 client.send_step_2(&self.history.update)
             }
             Event::StateAsked(_) => client.send_step_2(&EMPTY),
-            Event::Ack {
-                accepted: false, ..
-            } => self
-                .failures
-                .add(|| "the document's update was refused".to_owned()),
-            Event::Ended(ended) if client.number == 0 && !client.was_live() => {
-                self.connector.ended(0, ended)
+            Event::Ack { accepted: false, .. } => {
+                self.failures.add(|| "the document's update was refused".to_owned())
             }
+            Event::Ended(ended) if client.number == 0 && !client.was_live() => self.connector.ended(0, ended),
             Event::Ended(ended) => {
                 if !client.was_live() {
                     self.arrived.push(client.number);
                 }
-                self.failures
-                    .add(|| format!("connection {} ended: {ended}", client.number));
+                self.failures.add(|| format!("connection {} ended: {ended}", client.number));
             }
             Event::Update(_) | Event::State(_) | Event::Ack { .. } => {}
         }
     }
 }
 
-pub fn run(
-    session: &Session<'_>,
-    join: &Join,
-    progress: &mut Progress,
-) -> Result<JoinResult, LoadError> {
-    progress.show(session.clock.now_ns(), || {
-        format!("typing {} into a document of our own", join.trace)
-    });
+pub fn run(session: &Session<'_>, join: &Join, progress: &mut Progress) -> Result<JoinResult, LoadError> {
+    progress.show(session.clock.now_ns(), || format!("typing {} into a document of our own", join.trace));
     let trace = Trace::load(&join.trace)?;
     let history = trace.history(session.first_client_id());
     let state_bytes = history.update.len();
@@ -141,13 +123,7 @@ pub fn run(
         failures: Failures::default(),
     };
     connect_all(session, &mut event_loop, &mut load, progress)?;
-    store(
-        session,
-        &mut event_loop,
-        &mut load,
-        join.timeout_s,
-        progress,
-    )?;
+    store(session, &mut event_loop, &mut load, join.timeout_s, progress)?;
 
     load.measuring = true;
     let cpu_before = session.cpu()?;
@@ -189,9 +165,7 @@ fn store(
         if now_ns >= deadline_ns || !load.failures.is_empty() {
             return Err(not_stored(load, timeout_s));
         }
-        progress.show(now_ns, || {
-            "waiting for the server to have the document".to_owned()
-        });
+        progress.show(now_ns, || "waiting for the server to have the document".to_owned());
         open(session, event_loop, load)?;
         wait_for_arrivals(session, event_loop, load, deadline_ns)?;
     }
@@ -199,10 +173,7 @@ fn store(
 }
 
 fn not_stored(load: &mut Newcomers, timeout_s: f64) -> LoadError {
-    let reason = std::mem::take(&mut load.failures)
-        .into_sentences()
-        .into_iter()
-        .next();
+    let reason = std::mem::take(&mut load.failures).into_sentences().into_iter().next();
     LoadError::NotStored {
         reason: reason.unwrap_or_else(|| format!("no newcomer got all of it within {timeout_s} s")),
     }
@@ -223,15 +194,9 @@ fn join_all(
         }
         let now_ns = session.clock.now_ns();
         progress.show(now_ns, || format!("joining: {done} of {}", join.joins));
-        let arrived = wait_for_arrivals(
-            session,
-            event_loop,
-            load,
-            now_ns + seconds_ns(join.timeout_s),
-        )?;
+        let arrived = wait_for_arrivals(session, event_loop, load, now_ns + seconds_ns(join.timeout_s))?;
         if arrived == 0 {
-            load.failures
-                .add(|| format!("join {done} took longer than {} s", join.timeout_s));
+            load.failures.add(|| format!("join {done} took longer than {} s", join.timeout_s));
             return Ok(());
         }
         done += arrived;
@@ -239,16 +204,10 @@ fn join_all(
     Ok(())
 }
 
-fn open(
-    session: &Session<'_>,
-    event_loop: &mut EventLoop,
-    load: &mut Newcomers,
-) -> Result<(), LoadError> {
+fn open(session: &Session<'_>, event_loop: &mut EventLoop, load: &mut Newcomers) -> Result<(), LoadError> {
     let number = load.started_ns.len() as u32;
     load.started_ns.push(session.clock.now_ns());
-    event_loop
-        .connect(session.document(0))
-        .map_err(|source| LoadError::Connect { number, source })?;
+    event_loop.connect(session.document(0)).map_err(|source| LoadError::Connect { number, source })?;
     Ok(())
 }
 
@@ -261,9 +220,7 @@ fn wait_for_arrivals(
 ) -> Result<u32, LoadError> {
     while load.arrived.is_empty() && session.clock.now_ns() < deadline_ns {
         let until_ns = deadline_ns.min(session.clock.now_ns() + TURN_MAX.as_nanos() as u64);
-        event_loop
-            .turn(until_ns, load)
-            .map_err(LoadError::EventLoop)?;
+        event_loop.turn(until_ns, load).map_err(LoadError::EventLoop)?;
     }
     let arrived = std::mem::take(&mut load.arrived);
     arrived.iter().for_each(|number| event_loop.close(*number));

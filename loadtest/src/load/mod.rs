@@ -39,11 +39,7 @@ pub enum LoadError {
     #[error(
         "only {synced} of {connections} connections were synced within {timeout_s} s: raise connect_timeout_s or look at the server"
     )]
-    Timeout {
-        synced: u32,
-        connections: u32,
-        timeout_s: f64,
-    },
+    Timeout { synced: u32, connections: u32, timeout_s: f64 },
     #[error("the server didn't take the document of the cold joins: {reason}")]
     NotStored { reason: String },
     #[error(transparent)]
@@ -73,19 +69,10 @@ impl<'a> Session<'a> {
         target: &'a Target,
         server: Option<Process>,
     ) -> Result<Self, ProcessError> {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mixed = (since_epoch.as_nanos() as u64 ^ u64::from(std::process::id()) << 40)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Ok(Self {
-            clock: Clock::start(),
-            scenario,
-            target,
-            server,
-            own: Process::own()?,
-            run: mixed >> 16,
-        })
+        Ok(Self { clock: Clock::start(), scenario, target, server, own: Process::own()?, run: mixed >> 16 })
     }
 
     pub fn event_loop(&self) -> Result<EventLoop, LoadError> {

@@ -24,11 +24,7 @@ pub struct StormResult {
     pub failures: Failures,
 }
 
-pub fn run(
-    session: &Session<'_>,
-    storm: &Storm,
-    progress: &mut Progress,
-) -> Result<StormResult, LoadError> {
+pub fn run(session: &Session<'_>, storm: &Storm, progress: &mut Progress) -> Result<StormResult, LoadError> {
     std::thread::sleep(Duration::from_nanos(seconds_ns(storm.settle_s)));
     let memory_before = session.memory()?;
     let mut event_loop = session.event_loop()?;

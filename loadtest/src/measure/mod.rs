@@ -13,9 +13,7 @@ pub struct Clock {
 
 impl Clock {
     pub fn start() -> Self {
-        Self {
-            start: Instant::now(),
-        }
+        Self { start: Instant::now() }
     }
 
     #[inline]
@@ -33,8 +31,7 @@ pub struct Latency {
 impl Default for Latency {
     fn default() -> Self {
         const HOUR_US: u64 = 3_600_000_000;
-        let histogram =
-            Histogram::new_with_bounds(1, HOUR_US, 3).expect("constant bounds are legal");
+        let histogram = Histogram::new_with_bounds(1, HOUR_US, 3).expect("constant bounds are legal");
         Self { histogram }
     }
 }

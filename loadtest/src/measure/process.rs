@@ -59,10 +59,7 @@ impl Process {
         // SAFETY: `clock` is written before the call returns 0.
         let error = unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &raw mut clock) };
         if error != 0 {
-            return Err(ProcessError {
-                pid,
-                source: io::Error::from_raw_os_error(error),
-            });
+            return Err(ProcessError { pid, source: io::Error::from_raw_os_error(error) });
         }
         let process = Self { pid, clock };
         process.cpu()?;
@@ -75,30 +72,17 @@ impl Process {
     }
 
     pub fn cpu(&self) -> Result<Cpu, ProcessError> {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: `time` outlives the call, which fails if the process is gone.
         if unsafe { libc::clock_gettime(self.clock, &raw mut time) } != 0 {
             return Err(self.error(io::Error::last_os_error()));
         }
         let stat = self.read("stat")?;
         // The name, in parentheses, may hold anything: the fields start behind the last one.
-        let fields: Vec<&str> = stat
-            .rsplit(')')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .collect();
-        let ticks = |field: usize| {
-            fields
-                .get(field)
-                .and_then(|value| value.parse::<f64>().ok())
-        };
-        let (user, system) = ticks(11)
-            .zip(ticks(12))
-            .ok_or_else(|| self.error(io::ErrorKind::InvalidData.into()))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |field: usize| fields.get(field).and_then(|value| value.parse::<f64>().ok());
+        let (user, system) =
+            ticks(11).zip(ticks(12)).ok_or_else(|| self.error(io::ErrorKind::InvalidData.into()))?;
         Ok(Cpu {
             total_s: time.tv_sec as f64 + time.tv_nsec as f64 / 1e9,
             user_s: user / TICKS_PER_SECOND,
@@ -111,31 +95,19 @@ impl Process {
         let rollup = self.read("smaps_rollup")?;
         let bytes = |name: &str| {
             let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim()
-                .strip_suffix(" kB")?
-                .parse::<u64>()
-                .ok()
-                .map(|kb| kb * 1024)
+            line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kb| kb * 1024)
         };
-        let (resident, proportional) = bytes("Rss:")
-            .zip(bytes("Pss:"))
-            .ok_or_else(|| self.error(io::ErrorKind::InvalidData.into()))?;
-        Ok(Memory {
-            resident_bytes: resident,
-            proportional_bytes: proportional,
-        })
+        let (resident, proportional) =
+            bytes("Rss:").zip(bytes("Pss:")).ok_or_else(|| self.error(io::ErrorKind::InvalidData.into()))?;
+        Ok(Memory { resident_bytes: resident, proportional_bytes: proportional })
     }
 
     fn read(&self, file: &str) -> Result<String, ProcessError> {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.pid))
-            .map_err(|source| self.error(source))
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.pid)).map_err(|source| self.error(source))
     }
 
     fn error(&self, source: io::Error) -> ProcessError {
-        ProcessError {
-            pid: self.pid,
-            source,
-        }
+        ProcessError { pid: self.pid, source }
     }
 }
 
@@ -150,8 +122,7 @@ mod tests {
         let held = std::thread::spawn(|| {
             let mut held = vec![1u8; 64 << 20];
             for round in 0..20u8 {
-                held.iter_mut()
-                    .for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(round));
+                held.iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(round));
             }
             held
         })

@@ -9,9 +9,8 @@
 //! JSON content, the name of an XML hook). Weak links, an extension, are refused.
 
 use super::{
-    CONTENT, CONTENT_ANY, CONTENT_BINARY, CONTENT_DELETED, CONTENT_DOC, CONTENT_EMBED,
-    CONTENT_FORMAT, CONTENT_JSON, CONTENT_STRING, CONTENT_TYPE, GC, HAS_ORIGIN, HAS_PARENT_SUB,
-    HAS_RIGHT_ORIGIN, SKIP,
+    CONTENT, CONTENT_ANY, CONTENT_BINARY, CONTENT_DELETED, CONTENT_DOC, CONTENT_EMBED, CONTENT_FORMAT,
+    CONTENT_JSON, CONTENT_STRING, CONTENT_TYPE, GC, HAS_ORIGIN, HAS_PARENT_SUB, HAS_RIGHT_ORIGIN, SKIP,
 };
 use crate::lib0::{Malformed, Reader};
 
@@ -41,9 +40,7 @@ pub fn scan(update: &[u8], mut found: impl FnMut(ClockRange)) -> Result<u64, Mal
             if present && len > 0 {
                 found(ClockRange { client, clock, len });
             }
-            clock = clock
-                .checked_add(len)
-                .ok_or_else(|| reader.malformed("clock of more than 32 bits"))?;
+            clock = clock.checked_add(len).ok_or_else(|| reader.malformed("clock of more than 32 bits"))?;
         }
     }
     let deleted = skip_delete_set(&mut reader)?;
@@ -54,10 +51,7 @@ pub fn scan(update: &[u8], mut found: impl FnMut(ClockRange)) -> Result<u64, Mal
 }
 
 /// The entries of an encoded state vector: each client, and the first clock its holder lacks.
-pub fn scan_state_vector(
-    state_vector: &[u8],
-    mut found: impl FnMut(u64, u32),
-) -> Result<(), Malformed> {
+pub fn scan_state_vector(state_vector: &[u8], mut found: impl FnMut(u64, u32)) -> Result<(), Malformed> {
     let mut reader = Reader::new(state_vector);
     for _ in 0..reader.varuint()? {
         let client = reader.varuint()?;
@@ -191,10 +185,8 @@ fn utf16_len(utf8: &[u8]) -> u32 {
     if utf8.len() == 1 {
         return 1;
     }
-    let units: usize = utf8
-        .iter()
-        .map(|&byte| usize::from(byte & 0xc0 != 0x80) + usize::from(byte >= 0xf0))
-        .sum();
+    let units: usize =
+        utf8.iter().map(|&byte| usize::from(byte & 0xc0 != 0x80) + usize::from(byte >= 0xf0)).sum();
     units as u32
 }
 
@@ -206,8 +198,8 @@ mod tests {
     use yrs::updates::decoder::Decode;
     use yrs::updates::encoder::Encode;
     use yrs::{
-        Any, Array, ArrayPrelim, ClientID, Doc, Map, MapPrelim, Options, ReadTxn, StateVector,
-        Text, TextPrelim, Transact, Update, WriteTxn, XmlElementPrelim, XmlFragment, XmlTextPrelim,
+        Any, Array, ArrayPrelim, ClientID, Doc, Map, MapPrelim, Options, ReadTxn, StateVector, Text,
+        TextPrelim, Transact, Update, WriteTxn, XmlElementPrelim, XmlFragment, XmlTextPrelim,
     };
 
     /// What one person did to a document; indices are taken modulo what is there.
@@ -274,11 +266,7 @@ mod tests {
             }
             Edit::MapNested(key) => {
                 let inner = Any::from(vec![Any::Null, Any::Bool(false)]);
-                map.insert(
-                    &mut txn,
-                    format!("k{key}"),
-                    MapPrelim::from([("inner", inner)]),
-                );
+                map.insert(&mut txn, format!("k{key}"), MapPrelim::from([("inner", inner)]));
             }
             Edit::Push(values) => {
                 for value in values {
@@ -316,10 +304,8 @@ mod tests {
             *clock += range.len;
         })
         .expect("a genuine update scans");
-        let expected: BTreeMap<u64, u32> = expected
-            .iter()
-            .map(|(client, clock)| (client.get(), *clock))
-            .collect();
+        let expected: BTreeMap<u64, u32> =
+            expected.iter().map(|(client, clock)| (client.get(), *clock)).collect();
         assert_eq!(next, expected);
     }
 
@@ -383,14 +369,7 @@ mod tests {
         // Client 5: a skip of 3, then garbage of 2.
         let mut ranges = Vec::new();
         scan(&[1, 2, 5, 0, 10, 3, 0, 2, 0], |range| ranges.push(range)).expect("legal");
-        assert_eq!(
-            ranges,
-            [ClockRange {
-                client: 5,
-                clock: 3,
-                len: 2
-            }]
-        );
+        assert_eq!(ranges, [ClockRange { client: 5, clock: 3, len: 2 }]);
     }
 
     #[test]
@@ -431,9 +410,7 @@ mod tests {
             ],
             &[9, 0, 5, 1, 1, b'g', 118, 0], // document under a nested parent
         ];
-        contents
-            .iter()
-            .for_each(|content| update.extend_from_slice(content));
+        contents.iter().for_each(|content| update.extend_from_slice(content));
         update.extend_from_slice(&[1, 5, 1, 0, 4]);
         let mut clocks = 0;
         let deleted = scan(&update, |range| clocks += range.len).expect("legal");

@@ -82,11 +82,7 @@ impl Typist {
             return;
         }
         write_varuint(update, 1);
-        let structs = if self.positions == Positions::Append {
-            1
-        } else {
-            len
-        };
+        let structs = if self.positions == Positions::Append { 1 } else { len };
         write_varuint(update, u64::from(structs));
         write_varuint(update, self.client);
         write_varuint(update, u64::from(from));
@@ -106,16 +102,10 @@ impl Typist {
             return appended(clock);
         }
         let place = if clock == 0 {
-            Place {
-                origin: NONE,
-                right_origin: NONE,
-            }
+            Place { origin: NONE, right_origin: NONE }
         } else {
             let origin = (self.next_random() % u64::from(clock)) as u32;
-            Place {
-                origin,
-                right_origin: self.right_of[origin as usize],
-            }
+            Place { origin, right_origin: self.right_of[origin as usize] }
         };
         if place.origin != NONE {
             self.right_of[place.origin as usize] = clock;
@@ -161,10 +151,7 @@ impl Typist {
 
 #[inline]
 fn appended(clock: u32) -> Place {
-    Place {
-        origin: clock.wrapping_sub(1),
-        right_origin: NONE,
-    } // the first has no neighbour: NONE
+    Place { origin: clock.wrapping_sub(1), right_origin: NONE } // the first has no neighbour: NONE
 }
 
 #[cfg(test)]
@@ -177,9 +164,7 @@ mod tests {
 
     fn apply(doc: &Doc, update: &[u8]) {
         let update = Update::decode_v1(update).expect("yrs reads what a typist writes");
-        doc.transact_mut()
-            .apply_update(update)
-            .expect("yrs applies what a typist writes");
+        doc.transact_mut().apply_update(update).expect("yrs applies what a typist writes");
     }
 
     fn text(doc: &Doc) -> String {
@@ -228,10 +213,7 @@ mod tests {
             apply(&typed, &update);
             // The judge inserts the same letter at the same index, and must write the same bytes.
             let origin = typist.places[clock as usize].origin;
-            let index = order
-                .iter()
-                .position(|&other| other == origin)
-                .map_or(0, |at| at + 1);
+            let index = order.iter().position(|&other| other == origin).map_or(0, |at| at + 1);
             order.insert(index, clock);
             let before = edited.transact().state_vector();
             let mut txn = edited.transact_mut();
@@ -239,11 +221,7 @@ mod tests {
             let letter = char::from(b'a' + (clock % 26) as u8).to_string();
             yrs::Text::insert(&root, &mut txn, index as u32, &letter);
             drop(txn);
-            assert_eq!(
-                update,
-                edited.transact().encode_diff_v1(&before),
-                "clock {clock}"
-            );
+            assert_eq!(update, edited.transact().encode_diff_v1(&before), "clock {clock}");
         }
         assert_eq!(text(&typed), text(&edited));
     }
@@ -262,9 +240,7 @@ mod tests {
         }
         updates.iter().for_each(|update| apply(&here, update));
         for client in (0..3).rev() {
-            updates[client * 50..(client + 1) * 50]
-                .iter()
-                .for_each(|update| apply(&there, update));
+            updates[client * 50..(client + 1) * 50].iter().for_each(|update| apply(&there, update));
         }
         assert_eq!(text(&here).len(), 150);
         assert_eq!(text(&here), text(&there));
@@ -296,10 +272,7 @@ mod tests {
             assert_eq!(text(&patched), text(&whole));
             typist.missing(40, &mut update);
             assert_eq!(update, crate::update::EMPTY);
-            assert_eq!(
-                patched.transact().state_vector(),
-                whole.transact().state_vector()
-            );
+            assert_eq!(patched.transact().state_vector(), whole.transact().state_vector());
             let _ = StateVector::default();
         }
     }

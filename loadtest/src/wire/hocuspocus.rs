@@ -35,9 +35,7 @@ pub fn parse<'a>(document: &str, payload: &'a [u8]) -> Result<Message<'a>, Malfo
     }
     match reader.varuint()? {
         SYNC | SYNC_REPLY => y_websocket::parse_sync(&mut reader),
-        SYNC_STATUS => Ok(Message::Ack {
-            accepted: reader.varuint()? == 1,
-        }),
+        SYNC_STATUS => Ok(Message::Ack { accepted: reader.varuint()? == 1 }),
         AUTH => parse_auth(&mut reader),
         CLOSE => Ok(Message::Closed),
         _ => Ok(Message::Other),
@@ -46,23 +44,16 @@ pub fn parse<'a>(document: &str, payload: &'a [u8]) -> Result<Message<'a>, Malfo
 
 fn parse_auth<'a>(reader: &mut Reader<'a>) -> Result<Message<'a>, Malformed> {
     match reader.varuint()? {
-        AUTH_DENIED => Ok(Message::Denied(
-            std::str::from_utf8(reader.var_bytes()?).unwrap_or(""),
-        )),
-        AUTH_DONE => Ok(Message::Authenticated {
-            read_only: reader.var_bytes()? == b"readonly",
-        }),
+        AUTH_DENIED => Ok(Message::Denied(std::str::from_utf8(reader.var_bytes()?).unwrap_or(""))),
+        AUTH_DONE => Ok(Message::Authenticated { read_only: reader.var_bytes()? == b"readonly" }),
         _ => Ok(Message::Other), // the server would like a fresh token
     }
 }
 
 #[inline]
 pub fn write_sync(out: &mut Vec<u8>, document: &str, kind: u64, body: &[u8]) {
-    let len = varuint_len(document.len() as u64)
-        + document.len()
-        + 2
-        + varuint_len(body.len() as u64)
-        + body.len();
+    let len =
+        varuint_len(document.len() as u64) + document.len() + 2 + varuint_len(body.len() as u64) + body.len();
     write_header(out, BINARY, len);
     write_var_bytes(out, document.as_bytes());
     out.extend_from_slice(&[SYNC as u8, kind as u8]);
@@ -100,10 +91,7 @@ mod tests {
     fn an_update_names_its_document() {
         let mut out = Vec::new();
         write_sync(&mut out, "doc", UPDATE, &[9, 9]);
-        assert_eq!(
-            out,
-            [0x82, 0x89, 0, 0, 0, 0, 3, b'd', b'o', b'c', 0, 2, 2, 9, 9]
-        );
+        assert_eq!(out, [0x82, 0x89, 0, 0, 0, 0, 3, b'd', b'o', b'c', 0, 2, 2, 9, 9]);
         assert_eq!(parse("doc", &out[6..]), Ok(Message::Update(&[9, 9])));
         assert!(parse("other", &out[6..]).is_err());
     }
@@ -121,26 +109,11 @@ mod tests {
             parse("d", b"\x01d\x02\x02\x0aread-write"),
             Ok(Message::Authenticated { read_only: false })
         );
-        assert_eq!(
-            parse("d", b"\x01d\x02\x02\x08readonly"),
-            Ok(Message::Authenticated { read_only: true })
-        );
-        assert_eq!(
-            parse("d", b"\x01d\x02\x01\x044003"),
-            Ok(Message::Denied("4003"))
-        );
-        assert_eq!(
-            parse("d", b"\x01d\x08\x01"),
-            Ok(Message::Ack { accepted: true })
-        );
-        assert_eq!(
-            parse("d", b"\x01d\x08\x00"),
-            Ok(Message::Ack { accepted: false })
-        );
-        assert_eq!(
-            parse("d", b"\x01d\x04\x00\x01\x00"),
-            Ok(Message::Step1(&[0]))
-        );
+        assert_eq!(parse("d", b"\x01d\x02\x02\x08readonly"), Ok(Message::Authenticated { read_only: true }));
+        assert_eq!(parse("d", b"\x01d\x02\x01\x044003"), Ok(Message::Denied("4003")));
+        assert_eq!(parse("d", b"\x01d\x08\x01"), Ok(Message::Ack { accepted: true }));
+        assert_eq!(parse("d", b"\x01d\x08\x00"), Ok(Message::Ack { accepted: false }));
+        assert_eq!(parse("d", b"\x01d\x04\x00\x01\x00"), Ok(Message::Step1(&[0])));
         assert_eq!(parse("d", b"\x01d\x07\x00"), Ok(Message::Closed));
         assert_eq!(parse("d", b"\x09"), Ok(Message::Ping));
         assert_eq!(parse("d", b"\x0a"), Ok(Message::Other));

@@ -71,9 +71,7 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed<'_>, FrameError> {
     }
     let payload = match header {
         4 => u64::from(u16::from_be_bytes([bytes[2], bytes[3]])),
-        10 => bytes[2..10]
-            .iter()
-            .fold(0, |value, &byte| value << 8 | u64::from(byte)),
+        10 => bytes[2..10].iter().fold(0, |value, &byte| value << 8 | u64::from(byte)),
         _ => u64::from(bytes[1]),
     };
     if payload > PAYLOAD_BYTES_MAX {
@@ -153,10 +151,7 @@ pub fn parse_upgrade(bytes: &[u8], accept: &str) -> Result<Option<usize>, Upgrad
     };
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| UpgradeError::NotHttp)?;
     let mut lines = head.split("\r\n");
-    let status = lines
-        .next()
-        .and_then(|line| line.strip_prefix("HTTP/1.1 "))
-        .ok_or(UpgradeError::NotHttp)?;
+    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).ok_or(UpgradeError::NotHttp)?;
     if !status.starts_with("101") {
         let body = String::from_utf8_lossy(&bytes[end + 4..]);
         return Err(UpgradeError::Refused {
@@ -166,14 +161,8 @@ pub fn parse_upgrade(bytes: &[u8], accept: &str) -> Result<Option<usize>, Upgrad
     }
     let accepted = lines
         .filter_map(|line| line.split_once(':'))
-        .any(|(name, value)| {
-            name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == accept
-        });
-    if accepted {
-        Ok(Some(end + 4))
-    } else {
-        Err(UpgradeError::WrongAccept)
-    }
+        .any(|(name, value)| name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == accept);
+    if accepted { Ok(Some(end + 4)) } else { Err(UpgradeError::WrongAccept) }
 }
 
 #[cfg(test)]
@@ -196,12 +185,7 @@ mod tests {
             bytes.push(0xff); // the next frame
             assert_eq!(
                 parse(&bytes),
-                Ok(Parsed::Frame {
-                    opcode: BINARY,
-                    finished: true,
-                    payload: &payload,
-                    len: bytes.len() - 1
-                })
+                Ok(Parsed::Frame { opcode: BINARY, finished: true, payload: &payload, len: bytes.len() - 1 })
             );
         }
     }
@@ -213,10 +197,7 @@ mod tests {
             for cut in (0..bytes.len()).step_by(1 + len / 100) {
                 match parse(&bytes[..cut]) {
                     Ok(Parsed::Incomplete { needed }) => {
-                        assert!(
-                            needed > cut && needed <= bytes.len(),
-                            "cut at {cut}: {needed}"
-                        );
+                        assert!(needed > cut && needed <= bytes.len(), "cut at {cut}: {needed}");
                     }
                     other => panic!("cut at {cut}: {other:?}"),
                 }
@@ -242,38 +223,23 @@ mod tests {
 
     #[test]
     fn the_accept_key_is_the_one_of_the_specification() {
-        assert_eq!(
-            accept_key("dGhlIHNhbXBsZSBub25jZQ=="),
-            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-        );
+        assert_eq!(accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[test]
     fn upgrades_are_checked() {
         let accept = accept_key(KEY);
         let good = format!("HTTP/1.1 101 Switching\r\nsec-websocket-accept: {accept}\r\n\r\nrest");
-        assert_eq!(
-            parse_upgrade(good.as_bytes(), &accept),
-            Ok(Some(good.len() - 4))
-        );
+        assert_eq!(parse_upgrade(good.as_bytes(), &accept), Ok(Some(good.len() - 4)));
         assert_eq!(parse_upgrade(&good.as_bytes()[..40], &accept), Ok(None));
         let wrong = good.replace(&accept, "nonsense");
-        assert_eq!(
-            parse_upgrade(wrong.as_bytes(), &accept),
-            Err(UpgradeError::WrongAccept)
-        );
+        assert_eq!(parse_upgrade(wrong.as_bytes(), &accept), Err(UpgradeError::WrongAccept));
         let refused = b"HTTP/1.1 401 Unauthorized\r\n\r\n{\"code\":4001}";
         assert_eq!(
             parse_upgrade(refused, &accept),
-            Err(UpgradeError::Refused {
-                status: "401 Unauthorized".into(),
-                body: "{\"code\":4001}".into()
-            })
+            Err(UpgradeError::Refused { status: "401 Unauthorized".into(), body: "{\"code\":4001}".into() })
         );
-        assert_eq!(
-            parse_upgrade(b"SSH-2.0\r\n\r\n", &accept),
-            Err(UpgradeError::NotHttp)
-        );
+        assert_eq!(parse_upgrade(b"SSH-2.0\r\n\r\n", &accept), Err(UpgradeError::NotHttp));
     }
 
     proptest! {

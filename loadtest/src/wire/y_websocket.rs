@@ -17,9 +17,7 @@ pub fn parse(payload: &[u8]) -> Result<Message<'_>, Malformed> {
         SYNC => parse_sync(&mut reader),
         AUTH => {
             reader.varuint()?; // only one kind: permission denied
-            Ok(Message::Denied(
-                std::str::from_utf8(reader.var_bytes()?).unwrap_or(""),
-            ))
+            Ok(Message::Denied(std::str::from_utf8(reader.var_bytes()?).unwrap_or("")))
         }
         _ => Ok(Message::Other),
     }

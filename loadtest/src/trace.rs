@@ -24,6 +24,8 @@ const FOLDER_DEFAULT: &str = "../shared/traces";
 const EDITS: usize = 259_778;
 const INSERTS: usize = 182_315;
 
+const EDITS_PER_TRANSACTION: usize = 128;
+
 #[derive(Debug, Error)]
 pub enum TraceError {
     #[error("cannot read the trace {path}: {source}")]
@@ -162,14 +164,24 @@ impl Trace {
         self.edits.len()
     }
 
-    /// What the edits come to, by a plain text buffer.
+    /// What the edits come to, by a gap buffer: edits are mostly next to one another, so that moving
+    /// the gap is cheap where moving the whole rest of the text would take minutes.
     fn text(&self) -> String {
-        let mut text: Vec<char> = Vec::new();
+        let mut before: Vec<char> = Vec::new();
+        let mut after: Vec<char> = Vec::new(); // reversed
         for Patch(position, deleted, inserted) in &self.edits {
             let position = *position as usize;
-            text.splice(position..position + *deleted as usize, inserted.chars());
+            while before.len() > position {
+                after.extend(before.pop());
+            }
+            while before.len() < position {
+                let Some(next) = after.pop() else { break };
+                before.push(next);
+            }
+            after.truncate(after.len().saturating_sub(*deleted as usize));
+            before.extend(inserted.chars());
         }
-        text.into_iter().collect()
+        before.into_iter().chain(after.into_iter().rev()).collect()
     }
 
     /// The document of `client` who typed all this into the root text.
@@ -177,19 +189,20 @@ impl Trace {
         let mut options = Options::with_client_id(ClientID::new(client));
         options.offset_kind = OffsetKind::Utf16;
         let doc = Doc::with_options(options);
-        // One transaction per edit would garbage-collect as a real session does, but the result is the
-        // same state and one transaction is far quicker.
-        let mut txn = doc.transact_mut();
-        let text = txn.get_or_insert_text(ROOT);
-        for Patch(position, deleted, inserted) in &self.edits {
-            if *deleted > 0 {
-                text.remove_range(&mut txn, *position, *deleted);
-            }
-            if !inserted.is_empty() {
-                text.insert(&mut txn, *position, inserted);
+        // The library searches positions block by block, and joins adjacent blocks only when a
+        // transaction ends: one for all edits would search through every character ever typed.
+        for edits in self.edits.chunks(EDITS_PER_TRANSACTION) {
+            let mut txn = doc.transact_mut();
+            let text = txn.get_or_insert_text(ROOT);
+            for Patch(position, deleted, inserted) in edits {
+                if *deleted > 0 {
+                    text.remove_range(&mut txn, *position, *deleted);
+                }
+                if !inserted.is_empty() {
+                    text.insert(&mut txn, *position, inserted);
+                }
             }
         }
-        drop(txn);
         let update = doc
             .transact()
             .encode_state_as_update_v1(&StateVector::default());

@@ -23,6 +23,8 @@ use std::ops::Range;
 
 /// Updates typed before the loop looks at its sockets again, however late they are.
 const BURST_MAX: u32 = 512;
+/// How long to look for duplicates when everything has arrived.
+const LINGER_NS: u64 = 100_000_000;
 /// Between the last connection and the first update.
 const PAUSE_NS: u64 = 100_000_000;
 
@@ -423,7 +425,8 @@ fn type_until(
     }
 }
 
-/// Waits until everything has arrived and is acknowledged, at most `settle_s`; how long it took.
+/// Waits until everything has arrived and is acknowledged, at most `settle_s`; how long it took. Then
+/// looks on for a moment: what comes after the last item is a duplicate.
 fn settle(
     session: &Session<'_>,
     event_loop: &mut EventLoop,
@@ -434,21 +437,25 @@ fn settle(
 ) -> Result<f64, LoadError> {
     let start_ns = session.clock.now_ns();
     let deadline_ns = start_ns + seconds_ns(settle_s);
+    let mut complete_ns = None;
     loop {
         let now_ns = session.clock.now_ns();
         let unacknowledged: usize = event_loop.clients().map(Client::unacknowledged).sum();
-        let is_complete = room.delivered >= expected && unacknowledged == 0;
-        if is_complete || now_ns >= deadline_ns {
+        if room.delivered >= expected && unacknowledged == 0 {
+            complete_ns.get_or_insert(now_ns);
+        }
+        let end_ns = complete_ns.map_or(deadline_ns, |complete_ns| complete_ns + LINGER_NS);
+        if now_ns >= end_ns {
             if unacknowledged > 0 {
                 room.failures
                     .add(|| format!("{unacknowledged} messages were never acknowledged"));
             }
-            return Ok((now_ns - start_ns) as f64 / 1e9);
+            return Ok((complete_ns.unwrap_or(now_ns) - start_ns) as f64 / 1e9);
         }
         progress.show(now_ns, || {
             format!("settling: {} of {expected} deliveries", room.delivered)
         });
-        let until_ns = deadline_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
+        let until_ns = end_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
         event_loop
             .turn(until_ns, room)
             .map_err(LoadError::EventLoop)?;

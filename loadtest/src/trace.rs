@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use yrs::updates::decoder::Decode;
 use yrs::{
-    ClientID, Doc, GetString, OffsetKind, Options, ReadTxn, StateVector, Text, Transact, Update, WriteTxn,
+    ClientID, Doc, GetString, OffsetKind, Options, ReadTxn, StateVector, Text, Transact, Update,
+    WriteTxn,
 };
 
 /// Where traces are looked for.
@@ -23,12 +24,17 @@ const FOLDER_DEFAULT: &str = "../shared/traces";
 const EDITS: usize = 259_778;
 const INSERTS: usize = 182_315;
 
+const EDITS_PER_TRANSACTION: usize = 128;
+
 #[derive(Debug, Error)]
 pub enum TraceError {
     #[error("cannot read the trace {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("the trace {path} isn't a sequential editing trace: {source}")]
-    Parse { path: PathBuf, source: serde_json::Error },
+    Parse {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("the trace {path} does not end in its own endContent: position {at}")]
     WrongEnd { path: PathBuf, at: usize },
 }
@@ -69,24 +75,44 @@ pub struct History {
 impl Trace {
     /// The trace of that name, or one made up.
     pub fn load(name: &str) -> Result<Self, TraceError> {
-        let folder =
-            std::env::var_os(FOLDER_VARIABLE).map_or_else(|| PathBuf::from(FOLDER_DEFAULT), PathBuf::from);
+        let folder = std::env::var_os(FOLDER_VARIABLE)
+            .map_or_else(|| PathBuf::from(FOLDER_DEFAULT), PathBuf::from);
         let path = folder.join(format!("{name}.json.gz"));
-        if path.exists() { Self::read(&path) } else { Ok(Self::generate(EDITS, INSERTS)) }
+        if path.exists() {
+            Self::read(&path)
+        } else {
+            Ok(Self::generate(EDITS, INSERTS))
+        }
     }
 
     fn read(path: &Path) -> Result<Self, TraceError> {
-        let file = File::open(path).map_err(|source| TraceError::Read { path: path.to_owned(), source })?;
+        let file = File::open(path).map_err(|source| TraceError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         let file: TraceFile = serde_json::from_reader(BufReader::new(GzDecoder::new(file)))
-            .map_err(|source| TraceError::Parse { path: path.to_owned(), source })?;
+            .map_err(|source| TraceError::Parse {
+                path: path.to_owned(),
+                source,
+            })?;
         let start = (!file.start_content.is_empty()).then_some(Patch(0, 0, file.start_content));
         let typed = file.txns.into_iter().flat_map(|txn| txn.patches);
         let edits = start.into_iter().chain(typed).collect();
-        let trace = Self { source: path.display().to_string(), edits };
+        let trace = Self {
+            source: path.display().to_string(),
+            edits,
+        };
         let text = trace.text();
         if text != file.end_content {
-            let at = text.bytes().zip(file.end_content.bytes()).take_while(|(a, b)| a == b).count();
-            return Err(TraceError::WrongEnd { path: path.to_owned(), at });
+            let at = text
+                .bytes()
+                .zip(file.end_content.bytes())
+                .take_while(|(a, b)| a == b)
+                .count();
+            return Err(TraceError::WrongEnd {
+                path: path.to_owned(),
+                at,
+            });
         }
         Ok(trace)
     }
@@ -96,7 +122,9 @@ impl Trace {
     fn generate(edits: usize, inserts: usize) -> Self {
         let mut random = 0x5eed_u64;
         let mut dice = |sides: u64| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (random >> 33) % sides
         };
         let (mut inserts_left, mut deletes_left) = (inserts as u64, (edits - inserts) as u64);
@@ -126,21 +154,34 @@ impl Trace {
                 cursor = len; // only deletions are left, and nothing to the left of the cursor
             }
         }
-        Self { source: "made up, with the statistics of automerge-paper".to_owned(), edits: made }
+        Self {
+            source: "made up, with the statistics of automerge-paper".to_owned(),
+            edits: made,
+        }
     }
 
     pub fn edits(&self) -> usize {
         self.edits.len()
     }
 
-    /// What the edits come to, by a plain text buffer.
+    /// What the edits come to, by a gap buffer: edits are mostly next to one another, so that moving
+    /// the gap is cheap where moving the whole rest of the text would take minutes.
     fn text(&self) -> String {
-        let mut text: Vec<char> = Vec::new();
+        let mut before: Vec<char> = Vec::new();
+        let mut after: Vec<char> = Vec::new(); // reversed
         for Patch(position, deleted, inserted) in &self.edits {
             let position = *position as usize;
-            text.splice(position..position + *deleted as usize, inserted.chars());
+            while before.len() > position {
+                after.extend(before.pop());
+            }
+            while before.len() < position {
+                let Some(next) = after.pop() else { break };
+                before.push(next);
+            }
+            after.truncate(after.len().saturating_sub(*deleted as usize));
+            before.extend(inserted.chars());
         }
-        text.into_iter().collect()
+        before.into_iter().chain(after.into_iter().rev()).collect()
     }
 
     /// The document of `client` who typed all this into the root text.
@@ -148,26 +189,35 @@ impl Trace {
         let mut options = Options::with_client_id(ClientID::new(client));
         options.offset_kind = OffsetKind::Utf16;
         let doc = Doc::with_options(options);
-        // One transaction per edit would garbage-collect as a real session does, but the result is the
-        // same state and one transaction is far quicker.
-        let mut txn = doc.transact_mut();
-        let text = txn.get_or_insert_text(ROOT);
-        for Patch(position, deleted, inserted) in &self.edits {
-            if *deleted > 0 {
-                text.remove_range(&mut txn, *position, *deleted);
-            }
-            if !inserted.is_empty() {
-                text.insert(&mut txn, *position, inserted);
+        // The library searches positions block by block, and joins adjacent blocks only when a
+        // transaction ends: one for all edits would search through every character ever typed.
+        for edits in self.edits.chunks(EDITS_PER_TRANSACTION) {
+            let mut txn = doc.transact_mut();
+            let text = txn.get_or_insert_text(ROOT);
+            for Patch(position, deleted, inserted) in edits {
+                if *deleted > 0 {
+                    text.remove_range(&mut txn, *position, *deleted);
+                }
+                if !inserted.is_empty() {
+                    text.insert(&mut txn, *position, inserted);
+                }
             }
         }
-        drop(txn);
-        let update = doc.transact().encode_state_as_update_v1(&StateVector::default());
+        let update = doc
+            .transact()
+            .encode_state_as_update_v1(&StateVector::default());
         let (mut clocks, mut deleted) = (0, 0);
-        if let Ok(in_delete_set) = crate::update::scan::scan(&update, |range| clocks += u64::from(range.len))
+        if let Ok(in_delete_set) =
+            crate::update::scan::scan(&update, |range| clocks += u64::from(range.len))
         {
             deleted = in_delete_set;
         }
-        History { update, text: self.text(), clocks, deleted }
+        History {
+            update,
+            text: self.text(),
+            clocks,
+            deleted,
+        }
     }
 }
 
@@ -191,7 +241,10 @@ mod tests {
         let history = trace.history(4);
         assert_eq!(history.text.len(), 1_820 - 780);
         assert_eq!((history.clocks, history.deleted), (1_820, 780));
-        assert_eq!(text_of(&history.update).as_deref(), Some(history.text.as_str()));
+        assert_eq!(
+            text_of(&history.update).as_deref(),
+            Some(history.text.as_str())
+        );
     }
 
     #[test]
@@ -201,7 +254,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let write = |name: &str, json: &str| {
             let path = folder.path().join(name);
-            let mut gzip = GzEncoder::new(File::create(&path).expect("created"), Compression::fast());
+            let mut gzip =
+                GzEncoder::new(File::create(&path).expect("created"), Compression::fast());
             gzip.write_all(json.as_bytes()).expect("written");
             gzip.finish().expect("finished");
             path
@@ -212,8 +266,13 @@ mod tests {
         );
         let trace = Trace::read(&good).expect("read");
         assert_eq!(trace.history(1).text, "ßbc");
-        let wrong =
-            write("wrong", r#"{"startContent":"","endContent":"ab","txns":[{"patches":[[0,0,"ac"]]}]}"#);
-        assert!(matches!(Trace::read(&wrong), Err(TraceError::WrongEnd { at: 1, .. })));
+        let wrong = write(
+            "wrong",
+            r#"{"startContent":"","endContent":"ab","txns":[{"patches":[[0,0,"ac"]]}]}"#,
+        );
+        assert!(matches!(
+            Trace::read(&wrong),
+            Err(TraceError::WrongEnd { at: 1, .. })
+        ));
     }
 }

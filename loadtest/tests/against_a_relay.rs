@@ -64,7 +64,7 @@ fn small() -> Scenario {
     };
     let mut scenario = Scenario::load(Path::new("b-many-rooms"), &overrides).expect("valid");
     let typing = scenario.typing.as_mut().expect("a typing scenario");
-    (typing.warmup_s, typing.settle_s) = (0.1, 0.5);
+    (typing.warmup_s, typing.settle_s) = (0.1, 3.0);
     scenario
 }
 

@@ -454,6 +454,9 @@ impl Engine {
         for grant in connection.channels.iter().filter_map(|channel| channel.grant.as_ref()) {
             let left_s = self.expires_unix_s(grant).saturating_sub(now.unix_s);
             let renew_s = left_s.saturating_sub(settings.renew_before.as_secs());
+            if renew_s == 0 && !settings.close_on_token_expiry {
+                continue; // it was asked for, and nothing follows if it doesn't come
+            }
             let in_s = if renew_s > 0 { renew_s } else { left_s };
             next = next.min(now.monotonic + Duration::from_secs(in_s));
         }

@@ -14,7 +14,8 @@ use super::event::{ConnectionId, Effect, Incoming, Mail, MailBody, Opening, Shar
 use super::link::{Link, Target};
 use super::slab::Key;
 use super::timers::Timer;
-use crate::auth::Grant;
+use crate::auth::keys::Lookup;
+use crate::auth::{Grant, TokenError};
 use crate::limits::Claim;
 use crate::protocol::close::Refusal;
 use crate::protocol::document::{AppId, DocumentId, DocumentName};
@@ -164,6 +165,11 @@ impl Engine {
         if self.draining {
             let refusal = self.draining_refusal();
             return self.close_connection(now, id, refusal);
+        }
+        // A key may be revoked while the socket is on its way here: the shard that checked its token no longer has it.
+        if self.connections.get(id).and_then(|c| c.grant.as_ref()).is_some_and(|grant| self.is_revoked(grant))
+        {
+            return self.close_connection(now, id, TokenError::RevokedKey.into());
         }
         if let Some(name) = opening.document {
             return self.open_path_document(now, id, name);
@@ -486,6 +492,9 @@ impl Engine {
         for grant in connection.channels.iter().filter_map(|channel| channel.grant.as_ref()) {
             let left_s = self.expires_unix_s(grant).saturating_sub(now.unix_s);
             let renew_s = left_s.saturating_sub(settings.renew_before.as_secs());
+            if renew_s == 0 && !settings.close_on_token_expiry {
+                continue; // it was asked for, and nothing follows if it doesn't come
+            }
             let in_s = if renew_s > 0 { renew_s } else { left_s };
             next = next.min(now.monotonic + Duration::from_secs(in_s));
         }
@@ -597,6 +606,10 @@ impl Engine {
     /// Until when a token counts: its `exp` and the clock leeway.
     fn expires_unix_s(&self, grant: &Grant) -> u64 {
         grant.expires_unix_s.saturating_add(self.settings.leeway.as_secs())
+    }
+
+    fn is_revoked(&self, grant: &Grant) -> bool {
+        self.verifier.keys().lookup(grant.app.tenant, &grant.key_id) == Lookup::Revoked
     }
 
     pub(super) fn key_revoked(&mut self, now: Now, tenant: Uuid, key_id: &str) {

@@ -190,7 +190,7 @@ impl Shard {
         }
         let mut response = Vec::new();
         let message = "Too many connections from this address: try again in a minute";
-        let body = RefusalBody { code: 429, error: "too_many_requests", message };
+        let body = RefusalBody { code: 429, error: "rate_limited", message };
         request::refusal_response(&mut response, 429, &[("Retry-After", "60")], &body);
         if let Some(socket) = self.sockets.get(key) {
             tracing::info!(peer = %socket.peer.ip(), status = 429, "handshake refused: too many from this address");

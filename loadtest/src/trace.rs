@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use yrs::updates::decoder::Decode;
 use yrs::{
-    ClientID, Doc, GetString, OffsetKind, Options, ReadTxn, StateVector, Text, Transact, Update,
-    WriteTxn,
+    ClientID, Doc, GetString, OffsetKind, Options, ReadTxn, StateVector, Text, Transact, Update, WriteTxn,
 };
 
 /// Where traces are looked for.
@@ -31,10 +30,7 @@ pub enum TraceError {
     #[error("cannot read the trace {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("the trace {path} isn't a sequential editing trace: {source}")]
-    Parse {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    Parse { path: PathBuf, source: serde_json::Error },
     #[error("the trace {path} does not end in its own endContent: position {at}")]
     WrongEnd { path: PathBuf, at: usize },
 }
@@ -75,44 +71,24 @@ pub struct History {
 impl Trace {
     /// The trace of that name, or one made up.
     pub fn load(name: &str) -> Result<Self, TraceError> {
-        let folder = std::env::var_os(FOLDER_VARIABLE)
-            .map_or_else(|| PathBuf::from(FOLDER_DEFAULT), PathBuf::from);
+        let folder =
+            std::env::var_os(FOLDER_VARIABLE).map_or_else(|| PathBuf::from(FOLDER_DEFAULT), PathBuf::from);
         let path = folder.join(format!("{name}.json.gz"));
-        if path.exists() {
-            Self::read(&path)
-        } else {
-            Ok(Self::generate(EDITS, INSERTS))
-        }
+        if path.exists() { Self::read(&path) } else { Ok(Self::generate(EDITS, INSERTS)) }
     }
 
     fn read(path: &Path) -> Result<Self, TraceError> {
-        let file = File::open(path).map_err(|source| TraceError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let file = File::open(path).map_err(|source| TraceError::Read { path: path.to_owned(), source })?;
         let file: TraceFile = serde_json::from_reader(BufReader::new(GzDecoder::new(file)))
-            .map_err(|source| TraceError::Parse {
-                path: path.to_owned(),
-                source,
-            })?;
+            .map_err(|source| TraceError::Parse { path: path.to_owned(), source })?;
         let start = (!file.start_content.is_empty()).then_some(Patch(0, 0, file.start_content));
         let typed = file.txns.into_iter().flat_map(|txn| txn.patches);
         let edits = start.into_iter().chain(typed).collect();
-        let trace = Self {
-            source: path.display().to_string(),
-            edits,
-        };
+        let trace = Self { source: path.display().to_string(), edits };
         let text = trace.text();
         if text != file.end_content {
-            let at = text
-                .bytes()
-                .zip(file.end_content.bytes())
-                .take_while(|(a, b)| a == b)
-                .count();
-            return Err(TraceError::WrongEnd {
-                path: path.to_owned(),
-                at,
-            });
+            let at = text.bytes().zip(file.end_content.bytes()).take_while(|(a, b)| a == b).count();
+            return Err(TraceError::WrongEnd { path: path.to_owned(), at });
         }
         Ok(trace)
     }
@@ -122,9 +98,7 @@ impl Trace {
     fn generate(edits: usize, inserts: usize) -> Self {
         let mut random = 0x5eed_u64;
         let mut dice = |sides: u64| {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (random >> 33) % sides
         };
         let (mut inserts_left, mut deletes_left) = (inserts as u64, (edits - inserts) as u64);
@@ -154,10 +128,7 @@ impl Trace {
                 cursor = len; // only deletions are left, and nothing to the left of the cursor
             }
         }
-        Self {
-            source: "made up, with the statistics of automerge-paper".to_owned(),
-            edits: made,
-        }
+        Self { source: "made up, with the statistics of automerge-paper".to_owned(), edits: made }
     }
 
     pub fn edits(&self) -> usize {
@@ -203,21 +174,13 @@ impl Trace {
                 }
             }
         }
-        let update = doc
-            .transact()
-            .encode_state_as_update_v1(&StateVector::default());
+        let update = doc.transact().encode_state_as_update_v1(&StateVector::default());
         let (mut clocks, mut deleted) = (0, 0);
-        if let Ok(in_delete_set) =
-            crate::update::scan::scan(&update, |range| clocks += u64::from(range.len))
+        if let Ok(in_delete_set) = crate::update::scan::scan(&update, |range| clocks += u64::from(range.len))
         {
             deleted = in_delete_set;
         }
-        History {
-            update,
-            text: self.text(),
-            clocks,
-            deleted,
-        }
+        History { update, text: self.text(), clocks, deleted }
     }
 }
 
@@ -241,10 +204,7 @@ mod tests {
         let history = trace.history(4);
         assert_eq!(history.text.len(), 1_820 - 780);
         assert_eq!((history.clocks, history.deleted), (1_820, 780));
-        assert_eq!(
-            text_of(&history.update).as_deref(),
-            Some(history.text.as_str())
-        );
+        assert_eq!(text_of(&history.update).as_deref(), Some(history.text.as_str()));
     }
 
     #[test]
@@ -254,8 +214,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let write = |name: &str, json: &str| {
             let path = folder.path().join(name);
-            let mut gzip =
-                GzEncoder::new(File::create(&path).expect("created"), Compression::fast());
+            let mut gzip = GzEncoder::new(File::create(&path).expect("created"), Compression::fast());
             gzip.write_all(json.as_bytes()).expect("written");
             gzip.finish().expect("finished");
             path
@@ -266,13 +225,8 @@ mod tests {
         );
         let trace = Trace::read(&good).expect("read");
         assert_eq!(trace.history(1).text, "ßbc");
-        let wrong = write(
-            "wrong",
-            r#"{"startContent":"","endContent":"ab","txns":[{"patches":[[0,0,"ac"]]}]}"#,
-        );
-        assert!(matches!(
-            Trace::read(&wrong),
-            Err(TraceError::WrongEnd { at: 1, .. })
-        ));
+        let wrong =
+            write("wrong", r#"{"startContent":"","endContent":"ab","txns":[{"patches":[[0,0,"ac"]]}]}"#);
+        assert!(matches!(Trace::read(&wrong), Err(TraceError::WrongEnd { at: 1, .. })));
     }
 }

@@ -118,13 +118,7 @@ impl Room {
     }
 
     /// Types update `number` of the schedule.
-    fn type_update(
-        &mut self,
-        schedule: &Schedule,
-        number: u64,
-        now_ns: u64,
-        event_loop: &mut EventLoop,
-    ) {
+    fn type_update(&mut self, schedule: &Schedule, number: u64, now_ns: u64, event_loop: &mut EventLoop) {
         // Documents take turns before the writers of one document do.
         let writer = schedule.writer(number);
         let (document, place) = (writer % self.documents, writer / self.documents);
@@ -142,12 +136,8 @@ impl Room {
     fn items(&mut self, client: &Client, now_ns: u64, update: &[u8], carrier: Carrier) {
         let before = self.items;
         if let Err(malformed) = self.try_items(client.number, now_ns, update, carrier) {
-            self.failures.add(|| {
-                format!(
-                    "connection {} got an unreadable update: {malformed}",
-                    client.number
-                )
-            });
+            self.failures
+                .add(|| format!("connection {} got an unreadable update: {malformed}", client.number));
         }
         self.item_messages += u64::from(self.items > before);
     }
@@ -177,20 +167,18 @@ impl Room {
             }
             let place = place as u32;
             let writer = place * self.documents + document; // in the schedule's order
-            let (schedule, window_ns, latency) =
-                (&self.schedule, &self.window_ns, &mut self.latency);
+            let (schedule, window_ns, latency) = (&self.schedule, &self.window_ns, &mut self.latency);
             let mut fresh = 0;
-            self.verification
-                .receive(reader, place, clock..clock + len, carrier, |clocks| {
-                    fresh += clocks.len() as u64;
-                    let Some(schedule) = schedule else { return };
-                    for clock in clocks {
-                        let due_ns = schedule.due_of(writer, clock);
-                        if window_ns.contains(&due_ns) {
-                            latency.record_ns(now_ns.saturating_sub(due_ns));
-                        }
+            self.verification.receive(reader, place, clock..clock + len, carrier, |clocks| {
+                fresh += clocks.len() as u64;
+                let Some(schedule) = schedule else { return };
+                for clock in clocks {
+                    let due_ns = schedule.due_of(writer, clock);
+                    if window_ns.contains(&due_ns) {
+                        latency.record_ns(now_ns.saturating_sub(due_ns));
                     }
-                });
+                }
+            });
             self.delivered += fresh;
             self.delivered_in_window += if in_window { fresh } else { 0 };
         })?;
@@ -219,9 +207,7 @@ impl Room {
         let per_delivery = |cost: ServerCost| cost.cpu.total_s * 1e6 / deliveries as f64;
         TypingResult {
             measure_s: typing.measure_s,
-            offered_deliveries_per_s: typing.rate
-                * f64::from(documents * writers)
-                * f64::from(clients - 1),
+            offered_deliveries_per_s: typing.rate * f64::from(documents * writers) * f64::from(clients - 1),
             deliveries,
             deliveries_per_s: deliveries as f64 / typing.measure_s,
             updates_sent: updates,
@@ -254,12 +240,8 @@ impl Room {
             }
         });
         if let Err(malformed) = scanned {
-            self.failures.add(|| {
-                format!(
-                    "connection {} got an unreadable state vector: {malformed}",
-                    client.number
-                )
-            });
+            self.failures
+                .add(|| format!("connection {} got an unreadable state vector: {malformed}", client.number));
         }
         typist.missing(known, &mut self.update);
         client.send_step_2(&self.update);
@@ -283,25 +265,18 @@ impl Handler for Room {
                 self.items(client, now_ns, update, Carrier::State);
             }
             Event::StateAsked(state_vector) => self.answer(client, state_vector),
-            Event::Ack {
-                accepted: true,
-                due_ns,
-            } => {
+            Event::Ack { accepted: true, due_ns } => {
                 if let Some(due_ns) = due_ns
                     && self.window_ns.contains(&due_ns)
                 {
                     self.ack_latency.record_ns(now_ns.saturating_sub(due_ns));
                 }
             }
-            Event::Ack {
-                accepted: false, ..
-            } => {
-                self.failures
-                    .add(|| format!("connection {}: an update was refused", client.number));
+            Event::Ack { accepted: false, .. } => {
+                self.failures.add(|| format!("connection {}: an update was refused", client.number));
             }
             Event::Ended(ended) if client.was_live() => {
-                self.failures
-                    .add(|| format!("connection {} ended: {ended}", client.number));
+                self.failures.add(|| format!("connection {} ended: {ended}", client.number));
             }
             Event::Ended(ended) => self.connector.ended(client.number, ended),
         }
@@ -317,10 +292,7 @@ struct Edge {
 
 impl Edge {
     fn sample(session: &Session<'_>) -> Result<Self, LoadError> {
-        Ok(Self {
-            server: session.cpu()?,
-            own: session.own.cpu()?,
-        })
+        Ok(Self { server: session.cpu()?, own: session.own.cpu()? })
     }
 }
 
@@ -342,44 +314,17 @@ pub fn run(
     let updates = schedule.count_before(room.window_ns.end);
 
     let mut sent = 0;
-    type_until(
-        session,
-        &mut event_loop,
-        &mut room,
-        &schedule,
-        &mut sent,
-        window_start_ns,
-        progress,
-    )?;
+    type_until(session, &mut event_loop, &mut room, &schedule, &mut sent, window_start_ns, progress)?;
     let before = Edge::sample(session)?;
     let window_end_ns = room.window_ns.end;
-    type_until(
-        session,
-        &mut event_loop,
-        &mut room,
-        &schedule,
-        &mut sent,
-        window_end_ns,
-        progress,
-    )?;
+    type_until(session, &mut event_loop, &mut room, &schedule, &mut sent, window_end_ns, progress)?;
     let after = Edge::sample(session)?;
     let expected = updates * u64::from(room.clients - 1);
-    let settle_s = settle(
-        session,
-        &mut event_loop,
-        &mut room,
-        expected,
-        typing.settle_s,
-        progress,
-    )?;
+    let settle_s = settle(session, &mut event_loop, &mut room, expected, typing.settle_s, progress)?;
     let memory_after = session.memory()?;
 
-    let cost = ServerCost::of(
-        used(after.server, before.server),
-        typing.measure_s,
-        memory_before,
-        memory_after,
-    );
+    let cost =
+        ServerCost::of(used(after.server, before.server), typing.measure_s, memory_before, memory_after);
     let generator_cpu = after.own - before.own;
     Ok(room.into_result(typing, &schedule, updates, settle_s, cost, generator_cpu))
 }
@@ -408,20 +353,11 @@ fn type_until(
         }
         progress.show(now_ns, || {
             let p99_ms = room.latency.summary().map_or(0.0, |latency| latency.p99_ms);
-            format!(
-                "typing: {sent} updates sent, {} deliveries, p99 {p99_ms:.1} ms",
-                room.delivered
-            )
+            format!("typing: {sent} updates sent, {} deliveries, p99 {p99_ms:.1} ms", room.delivered)
         });
-        let next_ns = if *sent < last {
-            schedule.due_ns(*sent)
-        } else {
-            end_ns
-        };
+        let next_ns = if *sent < last { schedule.due_ns(*sent) } else { end_ns };
         let until_ns = next_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
-        event_loop
-            .turn(until_ns, room)
-            .map_err(LoadError::EventLoop)?;
+        event_loop.turn(until_ns, room).map_err(LoadError::EventLoop)?;
     }
 }
 
@@ -447,18 +383,13 @@ fn settle(
         let end_ns = complete_ns.map_or(deadline_ns, |complete_ns| complete_ns + LINGER_NS);
         if now_ns >= end_ns {
             if unacknowledged > 0 {
-                room.failures
-                    .add(|| format!("{unacknowledged} messages were never acknowledged"));
+                room.failures.add(|| format!("{unacknowledged} messages were never acknowledged"));
             }
             return Ok((complete_ns.unwrap_or(now_ns) - start_ns) as f64 / 1e9);
         }
-        progress.show(now_ns, || {
-            format!("settling: {} of {expected} deliveries", room.delivered)
-        });
+        progress.show(now_ns, || format!("settling: {} of {expected} deliveries", room.delivered));
         let until_ns = end_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
-        event_loop
-            .turn(until_ns, room)
-            .map_err(LoadError::EventLoop)?;
+        event_loop.turn(until_ns, room).map_err(LoadError::EventLoop)?;
     }
 }
 

@@ -41,6 +41,10 @@ pub struct Connection {
     pinged_at: Duration,
     denied_at: Option<Duration>,
     drain_at: Option<Duration>,
+    /// What it sent while nobody with a valid token was behind it.
+    unauthenticated_bytes: usize,
+    /// When it is looked at next: of the timers set for it, only the one of this time counts.
+    check_at: Duration,
 }
 
 /// This socket's place in one app's `maxConnections`.
@@ -145,6 +149,8 @@ impl Engine {
             pinged_at: at,
             denied_at: None,
             drain_at: None,
+            unauthenticated_bytes: 0,
+            check_at: Duration::MAX,
         };
         self.connections.insert(id, connection);
         self.check_connection(now, id);
@@ -204,6 +210,12 @@ impl Engine {
 
     fn binary_received(&mut self, now: Now, id: ConnectionId, bytes: &[u8]) -> Result<(), Refusal> {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        if !connection.is_authenticated() {
+            connection.unauthenticated_bytes += bytes.len();
+            if connection.unauthenticated_bytes > self.settings.unauthenticated_bytes_max {
+                return Err(Refusal::TooBig("Too much was sent without a valid token".into()));
+            }
+        }
         let wire = *connection.wire.get_or_insert_with(|| Wire::of_first_frame(bytes));
         match wire {
             Wire::YWebsocket => {
@@ -406,8 +418,27 @@ impl Engine {
             }
         }
         self.check_tokens(now, id);
-        if let Some(connection) = self.connections.get(id) {
-            let next = self.next_check(now, connection);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.check_at = Duration::MAX;
+            self.schedule_check(now, id);
+        }
+    }
+
+    /// A connection's timer fired; an earlier one may have done its work.
+    pub(super) fn connection_timer(&mut self, now: Now, id: ConnectionId) {
+        if self.connections.get(id).is_some_and(|connection| connection.check_at <= now.monotonic) {
+            self.check_connection(now, id);
+        }
+    }
+
+    /// Something changed that may have to be looked at sooner: a channel with a token's end, a drain, a stall.
+    pub(super) fn schedule_check(&mut self, now: Now, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let next = self.next_check(now, connection);
+        if let Some(connection) = self.connections.get_mut(id)
+            && next < connection.check_at
+        {
+            connection.check_at = next;
             self.timers.set(next, Timer::Connection(id));
         }
     }
@@ -451,13 +482,17 @@ impl Engine {
         if let Some(since) = self.links.get(connection.link).and_then(|link| link.stalled_at) {
             next = next.min(since + settings.stall_timeout);
         }
-        for grant in connection.channels.iter().filter_map(|channel| channel.grant.as_ref()) {
+        for channel in &connection.channels {
+            let Some(grant) = &channel.grant else { continue };
             let left_s = self.expires_unix_s(grant).saturating_sub(now.unix_s);
-            let renew_s = left_s.saturating_sub(settings.renew_before.as_secs());
-            if renew_s == 0 && !settings.close_on_token_expiry {
-                continue; // it was asked for, and nothing follows if it doesn't come
-            }
-            let in_s = if renew_s > 0 { renew_s } else { left_s };
+            let asks = connection.wire == Some(Wire::Hocuspocus) && !channel.renewal_asked;
+            let in_s = if asks {
+                left_s.saturating_sub(settings.renew_before.as_secs())
+            } else if settings.close_on_token_expiry {
+                left_s
+            } else {
+                continue; // nothing follows from its end
+            };
             next = next.min(now.monotonic + Duration::from_secs(in_s));
         }
         next.max(now.monotonic + Duration::from_millis(50))
@@ -468,7 +503,7 @@ impl Engine {
         let link = connection.link;
         self.mail_remote_channels(id, || MailBody::Stalled);
         self.link_stalled(now, link);
-        self.timers.set(now.monotonic + self.settings.stall_timeout, Timer::Connection(id));
+        self.schedule_check(now, id);
     }
 
     pub(super) fn connection_resumed(&mut self, now: Now, id: ConnectionId) {
@@ -603,8 +638,8 @@ impl Engine {
             let at = now.monotonic + Duration::from_millis(self.jitter(over_ms));
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.drain_at = Some(at);
-                self.timers.set(at, Timer::Connection(id));
             }
+            self.schedule_check(now, id);
         }
     }
 

@@ -301,7 +301,8 @@ fn requests_may_come_in_pieces_and_on_every_shard() {
 #[test]
 fn what_is_no_request_is_refused() {
     let tenant = Tenant::new(1);
-    let server = node(&tenant).set("limits.request_head_bytes_max", 4096).start();
+    let server =
+        node(&tenant).set("auth.token_bytes_max", 2048).set("limits.request_head_bytes_max", 4096).start();
     let status = |request: &[u8]| http::exchange(server.address, request).status;
     assert_eq!(status(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"), 400, "a TLS hello");
     assert_eq!(status(b"GET / HTTP/2.7\r\n\r\n"), 400);

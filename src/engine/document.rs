@@ -20,7 +20,7 @@ use bytes::Bytes;
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Update};
 
-use super::prescan::{self, Scan, ScanLimits};
+use super::prescan::{self, ClockRange, Scan, ScanLimits};
 use super::slab::Key;
 use super::state_vector::StateVector;
 use crate::protocol::lib0::{self, Reader};
@@ -207,6 +207,29 @@ impl Document {
                 self.panics += 1;
                 discard(doc);
                 self.encode()
+            }
+        }
+    }
+
+    /// Whether all of this is deleted already. It walks the whole document: for questions that are rarely asked.
+    pub fn has_deleted(&mut self, deletes: &[ClockRange]) -> bool {
+        let doc = match self.live.take() {
+            Some(doc) => doc,
+            None => self.restore(),
+        };
+        match catch_unwind(AssertUnwindSafe(|| doc.transact().snapshot().delete_set)) {
+            Ok(deleted) => {
+                self.live = Some(doc);
+                deletes.iter().all(|range| {
+                    let known = deleted.get(&yrs::block::ClientID::new(range.client));
+                    let mut known = known.into_iter().flat_map(|ranges| ranges.iter());
+                    known.any(|(known, ())| known.start <= range.start && range.end <= known.end)
+                })
+            }
+            Err(_panic) => {
+                self.panics += 1;
+                discard(doc);
+                false
             }
         }
     }

@@ -163,7 +163,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some(timer) = self.timers.pop_due(now.monotonic) {
             match timer {
-                Timer::Connection(connection) => self.check_connection(now, connection),
+                Timer::Connection(connection) => self.connection_timer(now, connection),
                 Timer::Grace(room) => self.grace_ended(now, room),
                 Timer::Shrink(room) => self.shrink_room(now, room),
                 Timer::Awareness(room) => self.expire_awareness(now, room),

@@ -199,7 +199,12 @@ impl Client {
 
     #[track_caller]
     pub fn ping(&mut self, payload: &[u8]) {
-        self.socket.send(Frame::Ping(Bytes::copy_from_slice(payload))).expect("the ping is sent");
+        self.try_ping(payload).expect("the ping is sent");
+    }
+
+    /// Fails when the server has closed.
+    pub fn try_ping(&mut self, payload: &[u8]) -> Result<(), Box<Error>> {
+        self.socket.send(Frame::Ping(Bytes::copy_from_slice(payload))).map_err(Box::new)
     }
 
     /// Bytes straight onto the socket, framed or not.

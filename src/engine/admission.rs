@@ -301,6 +301,8 @@ impl Engine {
             let body = MailBody::Open { channel: channel_id, session: open };
             self.effects.push_back(Effect::Mail { to: shard, mail: Mail { connection: id, body } });
         }
+        // Its token may run out before anything else of this connection falls due.
+        self.plan_check(now, id);
         for body in held {
             if let Err(refusal) = self.channel_received(now, id, channel_id, &body) {
                 return self.close_connection(now, id, refusal);

@@ -40,6 +40,8 @@ pub struct Connection {
     pinged_at: Duration,
     denied_at: Option<Duration>,
     drain_at: Option<Duration>,
+    /// When it is looked at next. A timer that fires before that was set for a later time and overtaken since.
+    check_at: Option<Duration>,
 }
 
 /// This socket's place in one app's `maxConnections`.
@@ -144,6 +146,7 @@ impl Engine {
             pinged_at: at,
             denied_at: None,
             drain_at: None,
+            check_at: None,
         };
         self.connections.insert(id, connection);
         self.check_connection(now, id);
@@ -368,6 +371,11 @@ impl Engine {
     /// Looks at everything a connection must keep, and sets the timer for the next look.
     pub(super) fn check_connection(&mut self, now: Now, id: ConnectionId) {
         let at = now.monotonic;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.check_at.is_some_and(|planned| planned > at) {
+            return;
+        }
+        connection.check_at = None;
         if let Some(refusal) = self.overdue(at, id) {
             return self.close_connection(now, id, refusal);
         }
@@ -400,9 +408,23 @@ impl Engine {
             }
         }
         self.check_tokens(now, id);
+        self.plan_check(now, id);
+    }
+
+    /// Sets the timer for what falls due next, which may be sooner than it was.
+    pub(super) fn plan_check(&mut self, now: Now, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {
             let next = self.next_check(now, connection);
-            self.timers.set(next, Timer::Connection(id));
+            self.check_by(next, id);
+        }
+    }
+
+    /// Looks at a connection at this time, unless that is planned for sooner anyway.
+    fn check_by(&mut self, at: Duration, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.check_at.is_none_or(|planned| at < planned) {
+            connection.check_at = Some(at);
+            self.timers.set(at, Timer::Connection(id));
         }
     }
 
@@ -447,6 +469,9 @@ impl Engine {
         }
         for grant in connection.channels.iter().filter_map(|channel| channel.grant.as_ref()) {
             let left_s = self.expires_unix_s(grant).saturating_sub(now.unix_s);
+            if left_s == 0 && !settings.close_on_token_expiry {
+                continue;
+            }
             let renew_s = left_s.saturating_sub(settings.renew_before.as_secs());
             let in_s = if renew_s > 0 { renew_s } else { left_s };
             next = next.min(now.monotonic + Duration::from_secs(in_s));
@@ -459,7 +484,7 @@ impl Engine {
         let link = connection.link;
         self.mail_remote_channels(id, || MailBody::Stalled);
         self.link_stalled(now, link);
-        self.timers.set(now.monotonic + self.settings.stall_timeout, Timer::Connection(id));
+        self.check_by(now.monotonic + self.settings.stall_timeout, id);
     }
 
     pub(super) fn connection_resumed(&mut self, now: Now, id: ConnectionId) {
@@ -590,8 +615,8 @@ impl Engine {
             let at = now.monotonic + Duration::from_millis(self.jitter(over_ms));
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.drain_at = Some(at);
-                self.timers.set(at, Timer::Connection(id));
             }
+            self.check_by(at, id);
         }
     }
 

@@ -86,6 +86,11 @@ class YWebsocketClient extends Client {
     return this.synced
   }
 
+  /** Makes the next close of its socket the last. */
+  stayAway () {
+    this.provider.shouldConnect = false
+  }
+
   destroy () {
     this.provider.destroy()
     // Version 1 leaves its awareness' interval running.
@@ -122,10 +127,14 @@ class HocuspocusClient extends Client {
     return this.synced && !this.provider.hasUnsyncedChanges
   }
 
+  stayAway () {
+    this.socket.shouldConnect = false
+  }
+
   destroy () {
     this.provider.destroy()
     this.awareness.destroy()
-    if (this.ownsSocket) this.socket.destroy()
+    if (this.ownsSocket) closeSocket(this.socket)
   }
 }
 
@@ -133,6 +142,13 @@ class HocuspocusClient extends Client {
 export function openSocket (kind, url) {
   const [, Socket] = HOCUSPOCUS[kind]
   return new Socket({ url, WebSocketPolyfill: WebSocket, delay: 50, minDelay: 50, maxDelay: 300 })
+}
+
+/** Ends a socket of `openSocket` for good. */
+export function closeSocket (socket) {
+  socket.destroy()
+  // Versions 2 and 3 leave a timer running that connects a destroyed socket again, for ever.
+  socket.connect = async () => {}
 }
 
 /**

@@ -126,6 +126,7 @@ class Node {
     }))
     this.#server = new Server(['node', '--config', config])
     this.#listen = await this.#server.first(this.#server.stderr, (line) => {
+      if (!line.startsWith('{')) return undefined // the configuration is refused
       const event = JSON.parse(line)
       const fields = event.fields ?? event
       return fields.message === 'listening' && fields.address

@@ -9,7 +9,7 @@ import { until } from '../harness/until.mjs'
 let server
 
 before(async () => { server = await startDev({ shards: 4 }) })
-after(() => server.stop())
+after(() => server?.stop())
 
 function here (name = freshName()) {
   return { url: server.ws, name, token: server.token }

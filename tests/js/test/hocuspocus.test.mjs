@@ -1,7 +1,7 @@
 // What only Hocuspocus does: many documents on one socket, and refusals that leave the socket open.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { HOCUSPOCUS_KINDS, allMove, allSaved, allSeeEachOther, allSynced, open, openSocket, sameText } from '../harness/clients.mjs'
+import { HOCUSPOCUS_KINDS, allMove, allSaved, allSeeEachOther, allSynced, closeSocket, open, openSocket, sameText } from '../harness/clients.mjs'
 import { Proxy } from '../harness/proxy.mjs'
 import { freshName, startDev } from '../harness/server.mjs'
 import { defer, until } from '../harness/until.mjs'
@@ -12,11 +12,11 @@ const V4 = 'hocuspocus 4.8.0'
 let server
 
 before(async () => { server = await startDev({ shards: 4 }) })
-after(() => server.stop())
+after(() => server?.stop())
 
 function sharedSocket (t, kind, url = server.ws) {
   const socket = openSocket(kind, url)
-  defer(t, () => socket.destroy())
+  defer(t, () => closeSocket(socket))
   return socket
 }
 

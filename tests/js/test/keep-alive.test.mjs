@@ -12,9 +12,12 @@ const EMPTY_AWARENESS = '010100'
 let node
 
 before(async () => {
-  node = await startNode({ sessions: { keep_alive_interval_s: 0.2, ping_interval_s: 0.3, idle_timeout_s: 1 } })
+  node = await startNode({
+    limits: { handshake_timeout_s: 1, authentication_timeout_s: 1 },
+    sessions: { keep_alive_interval_s: 0.2, ping_interval_s: 0.3, idle_timeout_s: 1 }
+  })
 })
-after(() => node.stop())
+after(() => node?.stop())
 
 /** A socket that collects what it is sent, as hexadecimal text. */
 async function rawSocket (t, path, protocols, options) {

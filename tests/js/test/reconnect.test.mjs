@@ -12,7 +12,7 @@ const BEFORE_RENEWAL_MS = 9_000
 let server
 
 before(async () => { server = await startDev({ shards: 4 }) })
-after(() => server.stop())
+after(() => server?.stop())
 
 test('edits made offline on both sides merge when the connections are back', async (t) => {
   const proxy = await Proxy.start(t, server)
@@ -86,7 +86,7 @@ test('a node that drains says 1012 to y-websocket and Hocuspocus alike, and exit
   const clients = openAll(t, { url: node.ws, name: freshName(), token })
   await allSynced(clients)
   // A new connection would only find that nobody listens any more.
-  for (const client of clients) client.provider.shouldConnect = false
+  for (const client of clients) client.stayAway()
   await node.stop()
   await until('everybody was told', () => clients.every(({ closes }) => closes.length > 0), { show: () => clients })
   for (const { kind, closes } of clients) {

@@ -19,7 +19,7 @@ before(async () => {
     startNode({ auth: { rejection: 'close', permanent_close_codes: true } })
   ])
 })
-after(() => Promise.all([node.stop(), permanent.stop()]))
+after(() => Promise.all([node?.stop(), permanent?.stop()]))
 
 /** A token function whose first token is short-lived; `asked` counts. */
 async function renewable () {

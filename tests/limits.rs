@@ -11,6 +11,7 @@ use support::{Answer, Client, Incoming, NodeSetup, Replica, Server, Tenant};
 const STORM_THREADS: usize = 8;
 
 /// What became of one client of a storm.
+#[allow(clippy::large_enum_variant)] // a test holds few
 enum Outcome {
     Admitted(Client),
     Refused(u16, String),

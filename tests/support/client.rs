@@ -26,6 +26,7 @@ pub struct Upgrade {
 
 /// How an upgrade was answered.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // a test holds few
 pub enum Answer {
     Open(Client),
     Refused(Response),

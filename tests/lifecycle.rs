@@ -14,7 +14,15 @@ use support::{Client, Incoming, NodeSetup, Replica, Tenant, wait_until};
 #[test]
 fn a_session_ends_with_its_token() {
     let tenant = Tenant::new(1);
-    let server = NodeSetup::new(&tenant).set("auth.leeway_s", 0).set("auth.renew_before_s", 0).start();
+    // No other deadline of a connection is anywhere near.
+    let server = NodeSetup::new(&tenant)
+        .set("auth.leeway_s", 0)
+        .set("auth.renew_before_s", 0)
+        .set("limits.authentication_timeout_s", 200)
+        .set("sessions.keep_alive_interval_s", 29.5)
+        .set("sessions.ping_interval_s", 100)
+        .set("sessions.idle_timeout_s", 300)
+        .start();
     let token = tenant.token().expires_in(3).build();
     let mut plain = Replica::join(&server, "notes", &token);
     let mut hocuspocus = Replica::join_hocuspocus(&server, "notes", &token);

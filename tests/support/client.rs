@@ -26,6 +26,7 @@ pub struct Upgrade {
 
 /// How an upgrade was answered.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // it is taken apart at once
 pub enum Answer {
     Open(Client),
     Refused(Response),

@@ -209,6 +209,29 @@ fn a_document_survives_a_reconnect_within_grace_and_is_gone_after_it() {
     assert_eq!(Replica::join(&server, "notes", &token).text(), "");
 }
 
+/// The first op of an app waits for a lease of ops; its sender need not.
+#[test]
+fn what_was_sent_before_a_client_left_is_in_the_document() {
+    let tenant = Tenant::new(1);
+    let server = NodeSetup::new(&tenant).start();
+    for n in 0..60 {
+        let token = tenant.with_app(n).token().build();
+        let mut editor = match n % 2 {
+            0 => Replica::join(&server, "notes", &token),
+            _ => Replica::join_hocuspocus(&server, "notes", &token),
+        };
+        editor.append("ke");
+        editor.append("pt");
+        if n % 3 == 0 {
+            editor.client.reset_after_pong()
+        } else {
+            editor.client.close()
+        }
+        let mut late = Replica::join(&server, "notes", &token);
+        late.wait_for_text("kept");
+    }
+}
+
 #[test]
 fn an_idle_document_shrinks_and_comes_back_whole() {
     let tenant = Tenant::new(1);

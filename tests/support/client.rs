@@ -288,6 +288,14 @@ impl Client {
         let _ = self.closed();
     }
 
+    /// Resets the connection once the server has read everything that was sent.
+    #[track_caller]
+    pub fn reset_after_pong(mut self) {
+        self.ping(b"reset");
+        while self.receive() != Incoming::Pong {}
+        self.reset();
+    }
+
     /// Ends the connection without a word: a TCP reset.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(self.socket.get_ref());

@@ -14,7 +14,15 @@ use support::{Client, Incoming, NodeSetup, Replica, Tenant, wait_until};
 #[test]
 fn a_session_ends_with_its_token() {
     let tenant = Tenant::new(1);
-    let server = NodeSetup::new(&tenant).set("auth.leeway_s", 0).set("auth.renew_before_s", 0).start();
+    // No other deadline of a connection is anywhere near.
+    let server = NodeSetup::new(&tenant)
+        .set("auth.leeway_s", 0)
+        .set("auth.renew_before_s", 0)
+        .set("limits.authentication_timeout_s", 200)
+        .set("sessions.keep_alive_interval_s", 29.5)
+        .set("sessions.ping_interval_s", 100)
+        .set("sessions.idle_timeout_s", 300)
+        .start();
     let token = tenant.token().expires_in(3).build();
     let mut plain = Replica::join(&server, "notes", &token);
     let mut hocuspocus = Replica::join_hocuspocus(&server, "notes", &token);
@@ -199,6 +207,29 @@ fn a_document_survives_a_reconnect_within_grace_and_is_gone_after_it() {
     back.client.close();
     server.wait_for_metric("wiresocket_documents_active", 0.0);
     assert_eq!(Replica::join(&server, "notes", &token).text(), "");
+}
+
+/// The first op of an app waits for a lease of ops; its sender need not.
+#[test]
+fn what_was_sent_before_a_client_left_is_in_the_document() {
+    let tenant = Tenant::new(1);
+    let server = NodeSetup::new(&tenant).start();
+    for n in 0..60 {
+        let token = tenant.with_app(n).token().build();
+        let mut editor = match n % 2 {
+            0 => Replica::join(&server, "notes", &token),
+            _ => Replica::join_hocuspocus(&server, "notes", &token),
+        };
+        editor.append("ke");
+        editor.append("pt");
+        if n % 3 == 0 {
+            editor.client.reset_after_pong()
+        } else {
+            editor.client.close()
+        }
+        let mut late = Replica::join(&server, "notes", &token);
+        late.wait_for_text("kept");
+    }
 }
 
 #[test]

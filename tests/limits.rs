@@ -11,7 +11,7 @@ use support::{Answer, Client, Incoming, NodeSetup, Replica, Server, Tenant};
 const STORM_THREADS: usize = 8;
 
 /// What became of one client of a storm.
-#[allow(clippy::large_enum_variant)] // a test holds few
+#[allow(clippy::large_enum_variant)] // it is taken apart at once
 enum Outcome {
     Admitted(Client),
     Refused(u16, String),
@@ -323,6 +323,27 @@ fn exactly_the_allowed_ops_are_relayed_and_then_the_offender_is_closed() {
     let mut two = Replica::join(&server, "notes", &free);
     one.append("hello");
     two.wait_for_text("hello");
+}
+
+#[test]
+fn hocuspocus_gets_an_acknowledgement_for_each_allowed_op_and_then_the_denial() {
+    let tenant = Tenant::new(1);
+    let server = NodeSetup::new(&tenant).set("node.shards", 4).start();
+    let token = tenant.token().limit("opsPerMinute", 50).build();
+    let mut reader = Replica::join(&server, "notes", &token);
+    let mut writer = Replica::join_hocuspocus(&server, "notes", &token);
+    // Its step 2 is acknowledged, too.
+    writer.wait_for("that", |writer| writer.acknowledged == 1);
+    for _ in 0..60 {
+        writer.append("x");
+    }
+    writer.wait_for("the denial", |writer| writer.auth.len() == 2);
+    assert_eq!(writer.auth[1], Message::Denied("4006 Rate limit exceeded: 50 ops/min".to_owned()));
+    writer.flush();
+    assert_eq!((writer.acknowledged, writer.refused), (1 + 50, 0));
+    reader.wait_for_text(&"x".repeat(50));
+    reader.flush();
+    assert_eq!(reader.updates_received, 50);
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub mod awareness;
 pub mod connection;
 pub mod document;
 pub mod event;
+mod legacy;
 pub mod link;
 mod ops;
 pub mod prescan;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::legacy::Legacy;
 use super::slab::Key;
 
 /// The lease of one app on this shard.
@@ -18,6 +19,8 @@ pub struct OpsMeter {
     spent: bool,
     /// Sessions with an update that waits for the answer.
     pub waiting: Vec<Key>,
+    /// What sessions that left had waiting.
+    pub legacies: Vec<Legacy>,
 }
 
 /// What to do with an op now.
@@ -90,10 +93,19 @@ impl OpsMeter {
         self.window_ends
     }
 
+    /// Keeps what a session that left had waiting, while all such of the app have room in `bytes_max`.
+    pub fn inherit(&mut self, legacy: Legacy, bytes_max: usize) {
+        let kept: usize = self.legacies.iter().map(Legacy::bytes).sum();
+        if kept + legacy.bytes() <= bytes_max {
+            self.legacies.push(legacy);
+        }
+    }
+
     /// Nothing in hand, nothing asked: the meter can be forgotten.
     #[must_use]
     pub fn is_idle(&self, now: Duration) -> bool {
-        now >= self.window_ends && self.asked_at.is_none() && self.waiting.is_empty()
+        let nothing_waits = self.waiting.is_empty() && self.legacies.is_empty();
+        now >= self.window_ends && self.asked_at.is_none() && nothing_waits
     }
 }
 

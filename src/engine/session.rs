@@ -10,6 +10,7 @@ use super::Engine;
 use super::awareness::{Awareness, AwarenessError, AwarenessLimits, Entries};
 use super::document::{Applied, ApplyError, Document, Parked};
 use super::event::{ConnectionId, Effect, Mail, MailBody, OpenSession, ShardIndex};
+use super::legacy::Legacy;
 use super::link::{Link, Target};
 use super::ops::{OpsMeter, Verdict};
 use super::prescan;
@@ -345,7 +346,7 @@ impl Engine {
     }
 
     /// Applies what `self.scan` describes, and relays it if it changed the document.
-    fn apply(
+    pub(super) fn apply(
         &mut self,
         now: Now,
         room_key: Key,
@@ -545,6 +546,11 @@ impl Engine {
             room.sessions.swap_remove(at);
         }
         *room.count(&session) -= 1;
+        if !session.held.is_empty() {
+            let (app, messages) = (room.id.app, std::mem::take(&mut session.held));
+            let legacy = Legacy { room: session.room, ops_per_minute: session.ops_per_minute, messages };
+            self.meters.entry(app).or_default().inherit(legacy, self.settings.message_bytes_max);
+        }
         let gone = room.awareness.leave(now.monotonic, key, &std::mem::take(&mut session.owned));
         if room.sessions.is_empty() {
             room.empty_since = Some(now.monotonic);
@@ -628,7 +634,7 @@ impl Engine {
         }
     }
 
-    fn meter(&mut self, app: AppId) -> &mut OpsMeter {
+    pub(super) fn meter(&mut self, app: AppId) -> &mut OpsMeter {
         self.meters.entry(app).or_default()
     }
 
@@ -643,7 +649,7 @@ impl Engine {
     }
 
     /// Leases ops ahead of need.
-    fn ask_for_ops(&mut self, now: Now, app: AppId, ops_per_minute: u32) {
+    pub(super) fn ask_for_ops(&mut self, now: Now, app: AppId, ops_per_minute: u32) {
         let wanted = OpsMeter::lot(ops_per_minute, self.shards);
         if self.meter(app).ask(now.monotonic, wanted) {
             self.effects.push_back(Effect::LeaseOps { app, ops_per_minute, wanted });
@@ -671,6 +677,7 @@ impl Engine {
                 session.held.extend(held);
             }
         }
+        self.apply_legacies(now, app);
     }
 
     pub(super) fn session_ops_per_minute(&mut self, key: Key, ops_per_minute: u32) {

@@ -26,7 +26,7 @@ pub struct Upgrade {
 
 /// How an upgrade was answered.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // a test holds few
+#[allow(clippy::large_enum_variant)] // it is taken apart at once
 pub enum Answer {
     Open(Client),
     Refused(Response),
@@ -286,6 +286,14 @@ impl Client {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         self.socket.close(Some(frame)).expect("the close frame is sent");
         let _ = self.closed();
+    }
+
+    /// Resets the connection once the server has read everything that was sent.
+    #[track_caller]
+    pub fn reset_after_pong(mut self) {
+        self.ping(b"reset");
+        while self.receive() != Incoming::Pong {}
+        self.reset();
     }
 
     /// Ends the connection without a word: a TCP reset.

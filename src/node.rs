@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use ring::rand::SecureRandom;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -130,6 +131,28 @@ pub struct Node {
     address: SocketAddr,
     control: control::Handle,
     ended: mpsc::UnboundedReceiver<ShardIndex>,
+    signals: Signals,
+    runtime: Arc<Runtime>,
+}
+
+/// The signals a node acts on. They are listened for before the node says that it is there: until then they would end
+/// the process.
+#[derive(Debug)]
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen(runtime: &Runtime) -> io::Result<Self> {
+        let _within = runtime.enter();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// Says that a shard's thread is over, however that came.
@@ -154,6 +177,9 @@ impl Node {
         extra: Option<Router>,
     ) -> Result<Self, NodeError> {
         let started = Instant::now();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NodeError::Signals)?;
+        let signals = Signals::listen(&runtime).map_err(NodeError::Signals)?;
         let Listeners { address, layout, sockets } = listeners;
         let mut senders: Vec<Sender> = Vec::new();
         let mut mailboxes: Vec<Mailbox> = Vec::new();
@@ -186,7 +212,16 @@ impl Node {
         }
         let shards = layout.shards.len();
         tracing::info!(%address, shards, region = config.node.region, "listening");
-        Ok(Self { config, file: None, log_level: None, address, control, ended })
+        Ok(Self {
+            config,
+            file: None,
+            log_level: None,
+            address,
+            control,
+            ended,
+            signals,
+            runtime: Arc::new(runtime),
+        })
     }
 
     /// Lets SIGHUP read this file again.
@@ -208,8 +243,7 @@ impl Node {
     /// # Errors
     /// [`NodeError`] if a thread ended by itself.
     pub fn run(mut self) -> Result<(), NodeError> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NodeError::Signals)?;
+        let runtime = Arc::clone(&self.runtime);
         let outcome = runtime.block_on(self.serve());
         let stopped = self.control.stop();
         outcome?;
@@ -217,15 +251,12 @@ impl Node {
     }
 
     async fn serve(&mut self) -> Result<(), NodeError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(NodeError::Signals)?;
-        let mut hang_up = signal(SignalKind::hangup()).map_err(NodeError::Signals)?;
         let mut control_check = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hang_up.recv() => self.reload().await,
+                _ = self.signals.terminate.recv() => break,
+                _ = self.signals.interrupt.recv() => break,
+                _ = self.signals.hang_up.recv() => self.reload().await,
                 Some(index) = self.ended.recv() => return Err(NodeError::ShardEnded(index)),
                 _ = control_check.tick() => if self.control.is_finished() {
                     return Err(NodeError::ControlEnded);
@@ -244,8 +275,8 @@ impl Node {
                 Ok(outcome) => tracing::warn!(shards = ?outcome.stragglers, "some sessions did not close in time"),
                 Err(_) => return Err(NodeError::ControlEnded),
             },
-            _ = terminate.recv() => tracing::warn!("second signal: ending at once"),
-            _ = interrupt.recv() => tracing::warn!("second signal: ending at once"),
+            _ = self.signals.terminate.recv() => tracing::warn!("second signal: ending at once"),
+            _ = self.signals.interrupt.recv() => tracing::warn!("second signal: ending at once"),
             Some(index) = self.ended.recv() => return Err(NodeError::ShardEnded(index)),
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::server::run;
 use support::wire::{self, Message, Wire};
-use support::{Client, Incoming, NodeSetup, Replica, Tenant, wait_until};
+use support::{Answer, Client, Incoming, NodeSetup, Replica, Tenant, wait_until};
 
 #[test]
 fn a_session_ends_with_its_token() {
@@ -263,7 +263,11 @@ fn sigterm_drains() {
     assert_eq!(health.json()["status"], "draining");
     assert!(health.header("retry-after").is_some());
     let upgrade = server.upgrade("/notes").token(&token);
-    let refused = upgrade.refused();
+    // A shard hears of it a moment after the endpoint knows.
+    let refused = support::eventually("upgrades are refused", || match upgrade.send() {
+        Answer::Refused(response) => Some(response),
+        Answer::Open(_) => None,
+    });
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!(1012)));
     let (code, reason) = upgrade.origin("https://myapp.com").closed();
     assert_eq!(code, 1012);

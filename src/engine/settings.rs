@@ -40,7 +40,7 @@ pub struct Settings {
     pub close_on_token_expiry: bool,
     /// Clock leeway for token times; the verifier uses the same.
     pub leeway: Duration,
-    /// Whether a token with allowed domains is refused to a request without an Origin.
+    /// Whether a request without an Origin is refused.
     pub require_origin: bool,
 }
 

@@ -17,10 +17,11 @@ use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
+use yrs::block::{ClientID, ID};
 use yrs::updates::decoder::Decode;
-use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Update};
+use yrs::{Doc, IdSet, OffsetKind, Options, ReadTxn, Transact, Update};
 
-use super::prescan::{self, Scan, ScanLimits};
+use super::prescan::{self, ClockRange, Scan, ScanLimits};
 use super::slab::Key;
 use super::state_vector::StateVector;
 use crate::protocol::lib0::{self, Reader};
@@ -193,7 +194,7 @@ impl Document {
             return self.encode();
         }
         let since: yrs::StateVector =
-            state.iter().map(|(client, clock)| (yrs::block::ClientID::new(client), clock)).collect();
+            state.iter().map(|(client, clock)| (ClientID::new(client), clock)).collect();
         let doc = match self.live.take() {
             Some(doc) => doc,
             None => self.restore(),
@@ -207,6 +208,34 @@ impl Document {
                 self.panics += 1;
                 discard(doc);
                 self.encode()
+            }
+        }
+    }
+
+    /// Whether all of this is deleted already. It looks at the whole document.
+    pub fn has_deleted(&mut self, deletes: &[ClockRange]) -> bool {
+        let doc = match self.live.take() {
+            Some(doc) => doc,
+            None => self.restore(),
+        };
+        let lacks = || {
+            let mut lacks = IdSet::new();
+            for range in deletes {
+                let first = ID::new(ClientID::new(range.client), range.start);
+                lacks.insert(first, range.end - range.start);
+            }
+            lacks.diff_with(&doc.transact().snapshot().delete_set);
+            lacks
+        };
+        match catch_unwind(AssertUnwindSafe(lacks)) {
+            Ok(lacks) => {
+                self.live = Some(doc);
+                lacks.is_empty()
+            }
+            Err(_panic) => {
+                self.panics += 1;
+                discard(doc);
+                false
             }
         }
     }
@@ -237,6 +266,11 @@ impl Document {
         self.parked_bytes += parked.update.len();
         self.parked.push(parked);
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub const fn parked_bytes(&self) -> usize {
+        self.parked_bytes
     }
 
     /// Takes all parked updates, oldest first, to be tried again or parked again.
@@ -323,7 +357,7 @@ impl Document {
 }
 
 fn new_doc() -> Doc {
-    let mut options = Options::with_client_id(yrs::block::ClientID::new(0));
+    let mut options = Options::with_client_id(ClientID::new(0));
     // The server never edits: it must not tidy up formatting marks on its own either.
     options.cleanup_formatting = false;
     // What clocks count. With the default (bytes), deleting half of a surrogate pair underflows inside yrs.
@@ -331,7 +365,25 @@ fn new_doc() -> Doc {
     // yrs 0.28.1 can free a collected type and keep a child of it: any writer could make it read freed memory. The
     // price is that deleted content stays in the state; Yjs clients collect it on their side.
     options.skip_gc = true;
-    Doc::with_options(options)
+    let doc = Doc::with_options(options);
+    #[cfg(test)]
+    arm(&doc);
+    doc
+}
+
+/// An update that contains this makes yrs panic, so that tests see a panic unwind out of it.
+#[cfg(test)]
+pub(super) const BOMB: &str = "\u{1}a panic in the CRDT\u{1}";
+
+#[cfg(test)]
+fn arm(doc: &Doc) {
+    let is_bomb = |update: &[u8]| update.windows(BOMB.len()).any(|bytes| bytes == BOMB.as_bytes());
+    let observed = doc.observe_update_v1("bomb", move |_, event| {
+        if is_bomb(&event.update) {
+            std::panic::resume_unwind(Box::new("the bomb")); // unwinds like a panic, and prints nothing
+        }
+    });
+    observed.expect("nothing else borrows a new document");
 }
 
 /// Applies one update in its own transaction. An update that stays pending is as bad as a panic: the scan said that

@@ -50,6 +50,8 @@ pub struct Replica {
     pub denied: Option<String>,
     /// Says Auth's answer itself and nothing more, for tests of single messages.
     pub silent: bool,
+    /// It enters with step 1, by the token of its socket's upgrade.
+    pub waits_for_no_auth: bool,
 }
 
 /// One WebSocket, from its client's side.
@@ -67,6 +69,8 @@ pub struct Socket {
     /// The server's queue is over its bound, and its engine knows.
     pub stalled: bool,
     pub replicas: Vec<Replica>,
+    /// Documents that were taken off it, with their awareness clocks: a provider that comes back is the same client.
+    pub detached: BTreeMap<String, (Doc, u32)>,
     pub pings: usize,
     pub pongs: usize,
     /// Which app its token is for, where a test cares.
@@ -137,6 +141,7 @@ impl Replica {
             unacknowledged: 0,
             denied: None,
             silent: false,
+            waits_for_no_auth: false,
         }
     }
 
@@ -232,12 +237,15 @@ impl Replica {
                     Said::Update(bytes.into())
                 });
             }
+            // Of the time before it left and came back on the same socket: an echo of it could revive who left meanwhile.
+            (1, _) if wire == Wire::Hocuspocus && !self.open && !self.waits_for_no_auth => {}
             (1, _) => answers.extend(self.take_awareness(&body[1..])),
             (2, 0) => self.said.push(Said::TokenWanted),
             (2, 1) => {
                 let reason = reader.var_str().unwrap().to_owned();
                 self.open = false;
                 self.unacknowledged = 0;
+                self.present.clear();
                 self.denied = Some(reason.clone());
                 self.said.push(Said::Denied(reason));
             }
@@ -304,6 +312,7 @@ impl Socket {
             reads: true,
             stalled: false,
             replicas: Vec::new(),
+            detached: BTreeMap::new(),
             pings: 0,
             pongs: 0,
             app: 1,

@@ -233,9 +233,10 @@ impl World {
 
     /// Adds a document to a Hocuspocus socket: Auth, and the rest follows by itself.
     pub fn attach(&mut self, socket: usize, key: &str) -> usize {
-        let doc = self.new_document();
+        let before = self.sockets[socket].detached.remove(key);
+        let (doc, clock) = before.unwrap_or_else(|| (self.new_document(), 0));
         let token = self.sockets[socket].token.clone();
-        self.sockets[socket].replicas.push(Replica::new(key, doc));
+        self.sockets[socket].replicas.push(Replica { clock, ..Replica::new(key, doc) });
         let replica = self.sockets[socket].replicas.len() - 1;
         self.sockets[socket].send(replica, &client::auth(&token));
         replica
@@ -244,7 +245,8 @@ impl World {
     /// Takes a document off a Hocuspocus socket.
     pub fn detach(&mut self, socket: usize, replica: usize) {
         self.sockets[socket].send(replica, &client::LEAVE);
-        self.sockets[socket].replicas.remove(replica);
+        let gone = self.sockets[socket].replicas.remove(replica);
+        self.sockets[socket].detached.insert(gone.key, (gone.doc, gone.clock));
     }
 
     pub fn replica(&self, socket: usize) -> &Replica {

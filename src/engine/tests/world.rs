@@ -478,7 +478,9 @@ impl World {
                     let Some(at) = self.connections[shard].remove(connection) else { continue };
                     let socket = &mut self.sockets[at];
                     socket.place = None;
-                    assert_eq!(socket.end.replace(End::ByServer(refusal)), None, "a socket ends once");
+                    // A client that hung up while its socket was on its way has ended it already.
+                    assert!(!matches!(socket.end, Some(End::ByServer(_))), "a socket ends once");
+                    socket.end.get_or_insert(End::ByServer(refusal));
                 }
                 Effect::Denied { connection, .. } => {
                     assert!(self.connections[shard].get(connection).is_some(), "denied after the end");

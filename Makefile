@@ -12,7 +12,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
 PLAYGROUND := src/playground/dist/index.html
-BINARY := target/release/wiresocket
+BINARY := $(or $(CARGO_TARGET_DIR),target)/release/wiresocket
 
 # --- running ---------------------------------------------------------------------------------------------------
 

@@ -283,7 +283,8 @@ impl Node {
                 tracing::info!(changed = names(&reload.changed), "SIGHUP: reloaded, with the key directory")
             }
             Ok(Err(error)) => {
-                tracing::error!(changed = names(&reload.changed), "SIGHUP: reloaded, but {error}")
+                let changed = names(&reload.changed);
+                tracing::error!(changed, "SIGHUP: reloaded, but {}", with_causes(&error));
             }
             Err(_) => tracing::error!("SIGHUP: the control shard is gone"),
         }
@@ -295,6 +296,12 @@ impl Node {
         }
         self.config = reload.config;
     }
+}
+
+/// An error and what caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn start_shard(setup: Setup, ending: Ending) -> Result<(), NodeError> {

@@ -7,7 +7,8 @@ use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 use support::http::{self, Response};
-use support::{Metrics, NodeSetup, Replica, Server, Tenant};
+use support::wire::Wire;
+use support::{Answer, Metrics, NodeSetup, Replica, Server, Tenant};
 
 fn node(tenant: &Tenant) -> NodeSetup {
     NodeSetup::new(tenant)
@@ -236,8 +237,8 @@ fn every_endpoint_has_its_bucket_per_address() {
         }
         let upgrade = || server.upgrade("/notes").bearer(&token).header("X-Forwarded-For", client);
         let (count, refused) = let_in(|| match upgrade().send() {
-            support::Answer::Open(_) => Response { status: 101, headers: Vec::new(), body: Vec::new() },
-            support::Answer::Refused(response) => response,
+            Answer::Open(_) => Response { status: 101, headers: Vec::new(), body: Vec::new() },
+            Answer::Refused(response) => response,
         });
         assert_eq!(count, 5);
         assert_eq!(refused.header("retry-after"), Some("60"));
@@ -301,7 +302,8 @@ fn requests_may_come_in_pieces_and_on_every_shard() {
 #[test]
 fn what_is_no_request_is_refused() {
     let tenant = Tenant::new(1);
-    let server = node(&tenant).set("limits.request_head_bytes_max", 4096).start();
+    let server =
+        node(&tenant).set("auth.token_bytes_max", 2048).set("limits.request_head_bytes_max", 4096).start();
     let status = |request: &[u8]| http::exchange(server.address, request).status;
     assert_eq!(status(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"), 400, "a TLS hello");
     assert_eq!(status(b"GET / HTTP/2.7\r\n\r\n"), 400);
@@ -332,7 +334,11 @@ fn what_is_no_request_is_refused() {
 #[test]
 fn a_node_above_its_mark_sheds_new_connections_and_recovers() {
     let tenant = Tenant::new(1);
-    let server = node(&tenant).set("overload.connections_max", 10).set("overload.retry_after_s", 7).start();
+    let server = node(&tenant)
+        .set("node.shards", 1)
+        .set("overload.connections_max", 10)
+        .set("overload.retry_after_s", 7)
+        .start();
     let token = tenant.token().build();
     let mut inside: Vec<Replica> = (0..8).map(|_| Replica::join(&server, "notes", &token)).collect();
     support::wait_until("it sheds", || server.get("/health").status == 503);
@@ -341,7 +347,11 @@ fn a_node_above_its_mark_sheds_new_connections_and_recovers() {
     let retry_after: u32 = health.header("retry-after").and_then(|s| s.parse().ok()).expect("a number");
     assert!((7..=14).contains(&retry_after), "{retry_after}");
     let upgrade = server.upgrade("/notes").token(&token);
-    let refused = upgrade.refused();
+    // The shard hears of it a moment after the endpoint knows.
+    let refused = support::eventually("upgrades are refused", || match upgrade.send() {
+        Answer::Refused(response) => Some(response),
+        Answer::Open(_) => None,
+    });
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!(1013)));
     assert!(refused.header("retry-after").is_some());
     let (code, reason) = upgrade.origin("https://myapp.com").closed();
@@ -352,7 +362,14 @@ fn a_node_above_its_mark_sheds_new_connections_and_recovers() {
     inside.iter_mut().for_each(|replica| replica.wait_for_text("x"));
     inside.truncate(3);
     support::wait_until("it recovers", || server.get("/health").status == 200);
-    Replica::join(&server, "notes", &token).wait_for_text("x");
+    let client =
+        support::eventually("upgrades are welcome", || match server.upgrade("/notes").token(&token).send() {
+            Answer::Open(client) => Some(client),
+            Answer::Refused(_) => None,
+        });
+    let mut late = Replica::new(client, Wire::YWebsocket);
+    late.sync();
+    late.wait_for_text("x");
 }
 
 #[test]

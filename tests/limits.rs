@@ -11,6 +11,7 @@ use support::{Answer, Client, Incoming, NodeSetup, Replica, Server, Tenant};
 const STORM_THREADS: usize = 8;
 
 /// What became of one client of a storm.
+#[allow(clippy::large_enum_variant)] // it is taken apart at once
 enum Outcome {
     Admitted(Client),
     Refused(u16, String),
@@ -102,11 +103,16 @@ fn two_thousand_handshakes_at_once_admit_exactly_a_hundred() {
 
     let silent = leave_in_every_way(clients);
     server.wait_for_metric("wiresocket_ledger_connections", silent.len() as f64);
-    server.configure(|setup| setup.set("sessions.idle_timeout_s", 1));
-    server.reload();
+    // Only now may silence be fatal: no storm is to depend on how fast this machine is.
+    let idle_timeout = |setup: NodeSetup, seconds: u32| {
+        setup
+            .set("limits.handshake_timeout_s", seconds)
+            .set("limits.authentication_timeout_s", seconds)
+            .set("sessions.idle_timeout_s", seconds)
+    };
+    server.reconfigure(|setup| idle_timeout(setup, 1));
     server.wait_for_metric("wiresocket_ledger_connections", 0.0);
-    server.configure(|setup| setup.set("sessions.idle_timeout_s", 60));
-    server.reload();
+    server.reconfigure(|setup| idle_timeout(setup, 60));
 
     let outcomes = storm(&server, &token, 200, |n| format!("doc-{}", n % 40));
     assert_eq!(admitted(outcomes, 4004, reason).len(), 100);
@@ -320,6 +326,27 @@ fn exactly_the_allowed_ops_are_relayed_and_then_the_offender_is_closed() {
 }
 
 #[test]
+fn hocuspocus_gets_an_acknowledgement_for_each_allowed_op_and_then_the_denial() {
+    let tenant = Tenant::new(1);
+    let server = NodeSetup::new(&tenant).set("node.shards", 4).start();
+    let token = tenant.token().limit("opsPerMinute", 50).build();
+    let mut reader = Replica::join(&server, "notes", &token);
+    let mut writer = Replica::join_hocuspocus(&server, "notes", &token);
+    // Its step 2 is acknowledged, too.
+    writer.wait_for("that", |writer| writer.acknowledged == 1);
+    for _ in 0..60 {
+        writer.append("x");
+    }
+    writer.wait_for("the denial", |writer| writer.auth.len() == 2);
+    assert_eq!(writer.auth[1], Message::Denied("4006 Rate limit exceeded: 50 ops/min".to_owned()));
+    writer.flush();
+    assert_eq!((writer.acknowledged, writer.refused), (1 + 50, 0));
+    reader.wait_for_text(&"x".repeat(50));
+    reader.flush();
+    assert_eq!(reader.updates_received, 50);
+}
+
+#[test]
 fn ops_are_counted_over_all_shards_and_documents() {
     let tenant = Tenant::new(1);
     let server = NodeSetup::new(&tenant).set("node.shards", 4).start();
@@ -330,15 +357,19 @@ fn ops_are_counted_over_all_shards_and_documents() {
             (Replica::join(&server, &document, &token), Replica::join(&server, &document, &token))
         })
         .collect();
-    for _ in 0..20 {
-        for (writer, _) in &mut pairs {
+    // Round about, until everybody was closed: the pong says that the op was read.
+    let mut open = pairs.len();
+    while open > 0 {
+        open = 0;
+        for (writer, _) in pairs.iter_mut().filter(|(writer, _)| writer.ended.is_none()) {
             let update = writer.edit(|text, transaction| yrs::Text::insert(text, transaction, 0, "x"));
             let _ = writer.client.try_send(&wire::update(&update));
+            open += usize::from(writer.flush_or_end().is_none());
         }
     }
     let mut relayed = 0;
     for (writer, reader) in &mut pairs {
-        assert_eq!(writer.wait_for_end().0, 4006);
+        assert_eq!(writer.wait_for_end(), (4006, "Rate limit exceeded: 100 ops/min".to_owned()));
         reader.flush();
         relayed += reader.updates_received;
     }

@@ -412,9 +412,9 @@ fn only_the_allowed_origins_are_let_in() {
         ("http://localhost", not_allowed),
         ("http://localhost:3001", not_allowed),
         ("https://myapp.co", not_allowed),
-        ("null", "Origin is malformed"),
-        ("https://myapp.com@evil.com", "Origin is malformed"),
-        ("https://evil.com/myapp.com", "Origin is malformed"),
+        ("null", "Origin header is malformed"),
+        ("https://myapp.com@evil.com", "Origin header is malformed"),
+        ("https://evil.com/myapp.com", "Origin header is malformed"),
     ];
     for (origin, reason) in refused {
         let closed = server.upgrade("/notes").token(&token).origin(origin).closed();

@@ -362,6 +362,7 @@ impl Engine {
                 self.effects.push_back(Effect::Mail { to: shard, mail });
             }
         }
+        self.schedule_check(now, id);
         for body in held {
             // By its key, not the channel: what was held may leave the document and open it anew.
             let taken = match wire {

@@ -41,7 +41,9 @@ pub struct Connection {
     pinged_at: Duration,
     pub(super) denied_at: Option<Duration>,
     drain_at: Option<Duration>,
-    /// When its next timer fires; there is at most one that counts.
+    /// What it sent while nobody with a valid token was behind it.
+    unauthenticated_bytes: usize,
+    /// When it is looked at next: of the timers set for it, only the one of this time counts.
     check_at: Duration,
 }
 
@@ -162,7 +164,8 @@ impl Engine {
             pinged_at: at,
             denied_at: None,
             drain_at: None,
-            check_at: at,
+            unauthenticated_bytes: 0,
+            check_at: Duration::MAX,
         };
         self.connections.insert(id, connection);
         self.check_connection(now, id);
@@ -222,6 +225,12 @@ impl Engine {
 
     fn binary_received(&mut self, now: Now, id: ConnectionId, bytes: &[u8]) -> Result<(), Refusal> {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        if !connection.is_authenticated() {
+            connection.unauthenticated_bytes += bytes.len();
+            if connection.unauthenticated_bytes > self.settings.unauthenticated_bytes_max {
+                return Err(Refusal::TooBig("Too much was sent without a valid token".into()));
+            }
+        }
         let wire = *connection.wire.get_or_insert_with(|| Wire::of_first_frame(bytes));
         match wire {
             Wire::YWebsocket => {
@@ -389,25 +398,9 @@ impl Engine {
         self.links.remove(connection.link);
     }
 
-    /// Sees to it that a connection is looked at no later than `at`.
-    fn check_connection_at(&mut self, id: ConnectionId, at: Duration) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && at < connection.check_at
-        {
-            connection.check_at = at;
-            self.timers.set(at, Timer::Connection(id));
-        }
-    }
-
     /// Looks at everything a connection must keep, and sets the timer for the next look.
     pub(super) fn check_connection(&mut self, now: Now, id: ConnectionId) {
         let at = now.monotonic;
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        // A timer that an earlier one has overtaken says nothing.
-        if at < connection.check_at {
-            return;
-        }
-        connection.check_at = Duration::MAX;
         if let Some(refusal) = self.overdue(at, id) {
             return self.close_connection(now, id, refusal);
         }
@@ -440,9 +433,28 @@ impl Engine {
             }
         }
         self.check_tokens(now, id);
-        if let Some(connection) = self.connections.get(id) {
-            let next = self.next_check(now, connection);
-            self.check_connection_at(id, next);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.check_at = Duration::MAX;
+            self.schedule_check(now, id);
+        }
+    }
+
+    /// A connection's timer fired; an earlier one may have done its work.
+    pub(super) fn connection_timer(&mut self, now: Now, id: ConnectionId) {
+        if self.connections.get(id).is_some_and(|connection| connection.check_at <= now.monotonic) {
+            self.check_connection(now, id);
+        }
+    }
+
+    /// Something changed that may have to be looked at sooner: a channel with a token's end, a drain, a stall.
+    pub(super) fn schedule_check(&mut self, now: Now, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let next = self.next_check(now, connection);
+        if let Some(connection) = self.connections.get_mut(id)
+            && next < connection.check_at
+        {
+            connection.check_at = next;
+            self.timers.set(next, Timer::Connection(id));
         }
     }
 
@@ -491,13 +503,17 @@ impl Engine {
             Some(since) => since + settings.stall_timeout,
             None => connection.received_at + settings.idle_timeout,
         });
-        for grant in connection.channels.iter().filter_map(|channel| channel.grant.as_ref()) {
+        for channel in &connection.channels {
+            let Some(grant) = &channel.grant else { continue };
             let left_s = self.expires_unix_s(grant).saturating_sub(now.unix_s);
-            let renew_s = left_s.saturating_sub(settings.renew_before.as_secs());
-            if renew_s == 0 && !settings.close_on_token_expiry {
-                continue; // it was asked for, and nothing follows if it doesn't come
-            }
-            let in_s = if renew_s > 0 { renew_s } else { left_s };
+            let asks = connection.wire == Some(Wire::Hocuspocus) && !channel.renewal_asked;
+            let in_s = if asks {
+                left_s.saturating_sub(settings.renew_before.as_secs())
+            } else if settings.close_on_token_expiry {
+                left_s
+            } else {
+                continue; // nothing follows from its end
+            };
             next = next.min(now.monotonic + Duration::from_secs(in_s));
         }
         next.max(now.monotonic + Duration::from_millis(50))
@@ -508,7 +524,7 @@ impl Engine {
         let link = connection.link;
         self.mail_remote_channels(id, || MailBody::Stalled);
         self.link_stalled(now, link);
-        self.check_connection_at(id, now.monotonic + self.settings.stall_timeout);
+        self.schedule_check(now, id);
     }
 
     pub(super) fn connection_resumed(&mut self, now: Now, id: ConnectionId) {
@@ -644,7 +660,7 @@ impl Engine {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.drain_at = Some(at);
             }
-            self.check_connection_at(id, at);
+            self.schedule_check(now, id);
         }
     }
 

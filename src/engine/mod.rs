@@ -20,6 +20,7 @@ mod behind;
 pub mod connection;
 pub mod document;
 pub mod event;
+mod legacy;
 pub mod link;
 mod ops;
 pub mod prescan;
@@ -167,7 +168,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some(timer) = self.timers.pop_due(now.monotonic) {
             match timer {
-                Timer::Connection(connection) => self.check_connection(now, connection),
+                Timer::Connection(connection) => self.connection_timer(now, connection),
                 Timer::Grace(room) => self.grace_ended(now, room),
                 Timer::Shrink(room) => self.shrink_room(now, room),
                 Timer::Awareness(room) => self.expire_awareness(now, room),

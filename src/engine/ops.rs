@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::legacy::Legacy;
 use super::slab::Key;
 
 /// The lease of one app on this shard.
@@ -22,6 +23,8 @@ pub struct OpsMeter {
     pub waiting: Vec<Key>,
     /// Rooms with a parked update that waits for it.
     rooms: Vec<Key>,
+    /// What sessions that left had waiting.
+    pub legacies: Vec<Legacy>,
 }
 
 /// What to do with an op now.
@@ -83,7 +86,7 @@ impl OpsMeter {
     #[must_use]
     pub fn is_unanswered(&mut self, now: Duration) -> bool {
         let overdue = self.asked_at.is_some_and(|at| now >= at + ANSWER_TIMEOUT);
-        if overdue && self.waiting.is_empty() && self.rooms.is_empty() {
+        if overdue && self.waiting.is_empty() && self.rooms.is_empty() && self.legacies.is_empty() {
             self.asked_at = None;
         }
         overdue && self.asked_at.is_some()
@@ -113,11 +116,19 @@ impl OpsMeter {
         (std::mem::take(&mut self.waiting), std::mem::take(&mut self.rooms))
     }
 
+    /// Keeps what a session that left had waiting, while all such of the app have room in `bytes_max`.
+    pub fn inherit(&mut self, legacy: Legacy, bytes_max: usize) {
+        let kept: usize = self.legacies.iter().map(Legacy::bytes).sum();
+        if kept + legacy.bytes() <= bytes_max {
+            self.legacies.push(legacy);
+        }
+    }
+
     /// Nothing in hand, nothing asked: the meter can be forgotten.
     #[must_use]
     pub fn is_idle(&self, now: Duration) -> bool {
-        let is_wanted = self.asked_at.is_some() || !self.waiting.is_empty() || !self.rooms.is_empty();
-        now >= self.window_ends && !is_wanted
+        let nothing_waits = self.waiting.is_empty() && self.rooms.is_empty() && self.legacies.is_empty();
+        now >= self.window_ends && self.asked_at.is_none() && nothing_waits
     }
 }
 

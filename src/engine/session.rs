@@ -11,6 +11,7 @@ use super::awareness::{Awareness, AwarenessError, AwarenessLimits, Entries};
 use super::behind::Behind;
 use super::document::{Applied, ApplyError, Document, Parked};
 use super::event::{ConnectionId, Effect, Mail, MailBody, OpenSession, ShardIndex};
+use super::legacy::Legacy;
 use super::link::{Link, Target};
 use super::ops::{ANSWER_TIMEOUT, OpsMeter, Verdict};
 use super::prescan;
@@ -333,8 +334,8 @@ impl Engine {
         match self.ops_verdict(now, app, ops_per_minute, key) {
             Verdict::Pass => {}
             Verdict::Wait => return Ok(Outcome::Wait),
-            // A client's answer to step 1 repeats every deletion it knows of: that alone changes nothing.
-            Verdict::Exceeded if self.is_deleted(room_key) => {
+            // A client that only joins says what it has, deletions included: no op, if all of it is known.
+            Verdict::Exceeded if self.is_known(room_key, key) => {
                 self.counters.updates_in += 1;
                 self.acknowledge(key);
                 return Ok(Outcome::Done);
@@ -359,18 +360,18 @@ impl Engine {
         Ok(Outcome::Done)
     }
 
-    /// Whether a document has everything of what `self.scan` describes, deletions included.
-    fn is_deleted(&mut self, room_key: Key) -> bool {
+    /// Whether what `self.scan` describes changes nothing, its deletions included.
+    fn is_known(&mut self, room_key: Key, key: Key) -> bool {
         let Some(room) = self.rooms.get_mut(room_key) else { return false };
-        let state = room.document.state();
-        let known = self.scan.is_known(|client| state.get(client));
-        let deleted = known && room.document.has_deleted(self.scan.deletes());
+        let known = self.scan.is_known(|client| room.document.state().get(client))
+            && room.document.has_deleted(self.scan.deletes());
         self.counters.crdt_panics += room.document.take_panics();
-        deleted
+        self.watch_for_shrinking(key);
+        known
     }
 
     /// Applies what `self.scan` describes, and relays it if it changed the document.
-    fn apply(
+    pub(super) fn apply(
         &mut self,
         now: Now,
         room_key: Key,
@@ -579,6 +580,11 @@ impl Engine {
             room.sessions.swap_remove(at);
         }
         *room.count(&session) -= 1;
+        if !session.held.is_empty() {
+            let (app, messages) = (room.id.app, std::mem::take(&mut session.held));
+            let legacy = Legacy { room: session.room, ops_per_minute: session.ops_per_minute, messages };
+            self.meters.entry(app).or_default().inherit(legacy, self.settings.message_bytes_max);
+        }
         let gone = room.awareness.leave(now.monotonic, key, &std::mem::take(&mut session.owned));
         if room.sessions.is_empty() {
             room.empty_since = Some(now.monotonic);
@@ -619,7 +625,7 @@ impl Engine {
         }
     }
 
-    fn meter(&mut self, app: AppId) -> &mut OpsMeter {
+    pub(super) fn meter(&mut self, app: AppId) -> &mut OpsMeter {
         self.meters.entry(app).or_default()
     }
 
@@ -634,7 +640,7 @@ impl Engine {
     }
 
     /// Leases ops ahead of need.
-    fn ask_for_ops(&mut self, now: Now, app: AppId, ops_per_minute: u32) {
+    pub(super) fn ask_for_ops(&mut self, now: Now, app: AppId, ops_per_minute: u32) {
         let wanted = OpsMeter::lot(ops_per_minute, self.shards);
         if self.meter(app).ask(now.monotonic, ops_per_minute, wanted) {
             self.effects.push_back(Effect::LeaseOps { app, ops_per_minute, wanted });
@@ -677,6 +683,7 @@ impl Engine {
                 session.held.extend(held);
             }
         }
+        self.apply_legacies(now, app);
     }
 
     pub(super) fn session_ops_per_minute(&mut self, key: Key, ops_per_minute: u32) {

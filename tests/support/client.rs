@@ -26,6 +26,7 @@ pub struct Upgrade {
 
 /// How an upgrade was answered.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // it is taken apart at once
 pub enum Answer {
     Open(Client),
     Refused(Response),
@@ -199,7 +200,12 @@ impl Client {
 
     #[track_caller]
     pub fn ping(&mut self, payload: &[u8]) {
-        self.socket.send(Frame::Ping(Bytes::copy_from_slice(payload))).expect("the ping is sent");
+        self.try_ping(payload).expect("the ping is sent");
+    }
+
+    /// Fails when the server has closed.
+    pub fn try_ping(&mut self, payload: &[u8]) -> Result<(), Box<Error>> {
+        self.socket.send(Frame::Ping(Bytes::copy_from_slice(payload))).map_err(Box::new)
     }
 
     /// Bytes straight onto the socket, framed or not.
@@ -280,6 +286,14 @@ impl Client {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         self.socket.close(Some(frame)).expect("the close frame is sent");
         let _ = self.closed();
+    }
+
+    /// Resets the connection once the server has read everything that was sent.
+    #[track_caller]
+    pub fn reset_after_pong(mut self) {
+        self.ping(b"reset");
+        while self.receive() != Incoming::Pong {}
+        self.reset();
     }
 
     /// Ends the connection without a word: a TCP reset.

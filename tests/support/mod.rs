@@ -2,7 +2,7 @@
 //!
 //! Nothing here sleeps to let something happen: reads carry a deadline, and what cannot be read is polled with
 //! [`eventually`]. Everything listens on loopback, on a port that the kernel chose, so tests run side by side.
-#![allow(dead_code, clippy::disallowed_types, clippy::disallowed_methods)]
+#![allow(dead_code, unused_imports, unsafe_code, clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod client;
 pub mod http;

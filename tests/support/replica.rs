@@ -155,13 +155,24 @@ impl Replica {
     /// Sends a ping and reads up to its pong: what the server sent before it is in then.
     #[track_caller]
     pub fn flush(&mut self) {
-        self.client.ping(b"flush");
+        if let Some(ended) = self.flush_or_end() {
+            panic!("ended with {ended:?} while waiting for a pong");
+        }
+    }
+
+    /// Like [`Replica::flush`], but the server may have ended the connection; says how.
+    #[track_caller]
+    pub fn flush_or_end(&mut self) -> Option<(u16, String)> {
+        // It may have closed already; then the next read says so.
+        let _ = self.client.try_ping(b"flush");
         loop {
             match self.client.receive() {
-                Incoming::Pong => return,
+                Incoming::Pong => return None,
                 incoming => self.take(incoming),
             }
-            assert!(self.ended.is_none(), "ended with {:?} while waiting for a pong", self.ended);
+            if self.ended.is_some() {
+                return self.ended.clone();
+            }
         }
     }
 

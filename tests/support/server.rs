@@ -208,6 +208,14 @@ impl Server {
         eventually("the reload's outcome is logged", || self.log().into_iter().filter(is_outcome).nth(before))
     }
 
+    /// Writes the configuration anew, changed, and waits until the node runs with it.
+    #[track_caller]
+    pub fn reconfigure(&mut self, change: impl FnOnce(NodeSetup) -> NodeSetup) {
+        self.configure(change);
+        let outcome = self.reload();
+        assert_eq!(outcome["level"], "INFO", "{outcome}");
+    }
+
     pub fn signal(&self, signal: i32) {
         self.process.signal(signal);
     }

@@ -3,6 +3,7 @@
 //! Each step may wait for the control shard; what the client sends meanwhile is held on the channel.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::connection::{AppClaim, Channel, ChannelState};
 use super::event::{ConnectionId, Effect, Mail, MailBody, OpenSession, Opening, Ticket};
@@ -14,8 +15,17 @@ use crate::limits::{Claim, Exceeded};
 use crate::protocol::close::Refusal;
 use crate::protocol::document::{DocumentId, DocumentName};
 use crate::protocol::lib0;
-use crate::protocol::message::{self, Message, Wire};
+use crate::protocol::message::{self, Framing, Message, Wire};
 use crate::time::Now;
+
+/// How long a question is remembered that may never be answered: a claim that is granted after all must be released.
+const QUESTION_REMEMBERED: Duration = Duration::from_secs(300);
+
+/// Fewer questions than this are not looked through for such ones.
+const QUESTIONS_MIN: usize = 1024;
+
+/// The longest routing key: a name, a NUL and a session id, with room to spare.
+const KEY_BYTES_MAX: usize = 1024;
 
 /// What a look at a token says.
 pub(super) enum TokenCheck {
@@ -52,10 +62,17 @@ impl Engine {
         if let Some(at) = denied {
             connection.channels.remove(at);
         }
+        if key.len() > KEY_BYTES_MAX {
+            let refusal = Refusal::InvalidName("The document's routing key is too long".into());
+            return self.refuse_unkept(now, id, key, refusal);
+        }
         if connection.channels.len() >= documents_max {
-            return Err(Refusal::Forbidden(
-                format!("One connection carries at most {documents_max} documents").into(),
-            ));
+            // Documents that were denied are kept only as long as there is room.
+            let Some(at) = connection.channels.iter().position(Channel::is_denied) else {
+                let why = format!("One connection carries at most {documents_max} documents");
+                return self.refuse_unkept(now, id, key, Refusal::Forbidden(why.into()));
+            };
+            connection.channels.remove(at);
         }
         let channel_id = connection.next_channel_id();
         let grant = connection.grant.clone();
@@ -73,6 +90,25 @@ impl Engine {
             }
             (_, None) => self.deny_channel(now, id, channel_id, Refusal::MissingToken),
         }
+        Ok(())
+    }
+
+    /// Refuses a document in band and keeps nothing of it.
+    fn refuse_unkept(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        key: &str,
+        refusal: Refusal,
+    ) -> Result<(), Refusal> {
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
+        connection.denied_at = Some(now.monotonic);
+        let link = connection.link;
+        let reason = format!("{} {}", refusal.code(), refusal.reason());
+        if let Some(frames) = self.frames(link) {
+            Framing::Hocuspocus { key }.permission_denied(frames, &reason);
+        }
+        self.effects.push_back(Effect::Denied { connection: id, refusal });
         Ok(())
     }
 
@@ -100,27 +136,44 @@ impl Engine {
                 if let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) {
                     channel.state = ChannelState::AwaitingKeys;
                 }
-                self.ask_for_keys(id, channel_id, token, tenant, key_id);
+                self.ask_for_keys(now, id, channel_id, token, tenant, key_id);
             }
         }
     }
 
     pub(super) fn ask_for_keys(
         &mut self,
+        now: Now,
         id: ConnectionId,
         channel: u32,
         token: &str,
         tenant: uuid::Uuid,
         key_id: String,
     ) {
-        let ticket = self.next_ticket();
-        self.questions.insert(ticket, Question::Keys { connection: id, channel, token: token.into() });
+        let asked_at = now.monotonic;
+        let question = Question::Keys { connection: id, channel, token: token.into(), asked_at };
+        let ticket = self.ask(now, question);
         self.effects.push_back(Effect::RefreshKeys { ticket, tenant, key_id });
+    }
+
+    /// Notes a question to the control shard.
+    fn ask(&mut self, now: Now, question: Question) -> Ticket {
+        if self.questions.len() >= self.questions_max {
+            let is_fresh = |question: &Question| {
+                let (Question::Claim { asked_at, .. } | Question::Keys { asked_at, .. }) = question;
+                now.monotonic < *asked_at + QUESTION_REMEMBERED
+            };
+            self.questions.retain(|_, question| is_fresh(question));
+            self.questions_max = (self.questions.len() * 2).max(QUESTIONS_MIN);
+        }
+        let ticket = self.next_ticket();
+        self.questions.insert(ticket, question);
+        ticket
     }
 
     /// The key set is as new as it gets: what is still unknown now is refused.
     pub(super) fn keys_refreshed(&mut self, now: Now, ticket: Ticket) {
-        let Some(Question::Keys { connection: id, channel: channel_id, token }) =
+        let Some(Question::Keys { connection: id, channel: channel_id, token, .. }) =
             self.questions.remove(&ticket)
         else {
             return;
@@ -130,6 +183,9 @@ impl Engine {
             return;
         };
         let awaiting = matches!(channel.state, ChannelState::AwaitingKeys);
+        if channel.is_denied() {
+            return; // a newer token for a document that ended meanwhile
+        }
         match check {
             TokenCheck::Valid(grant) if awaiting => {
                 self.admit_channel(now, id, channel_id, grant, Some(&token), None);
@@ -178,12 +234,12 @@ impl Engine {
         }
         channel.grant = Some(grant);
         channel.state = ChannelState::AwaitingClaim { document, authenticate: token.is_some(), asked: false };
-        self.claim_channel(id, channel_id);
+        self.claim_channel(now, id, channel_id);
     }
 
     /// Asks the ledger for a channel's place. Only one question at a time carries a socket's place in
     /// `maxConnections`: the channels behind it wait for that answer.
-    pub(super) fn claim_channel(&mut self, id: ConnectionId, channel_id: u32) {
+    pub(super) fn claim_channel(&mut self, now: Now, id: ConnectionId, channel_id: u32) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(channel) = connection.channel_mut(channel_id) else { return };
         let Some(grant) = channel.grant.clone() else { return };
@@ -207,13 +263,13 @@ impl Engine {
             *asked = true;
         }
         let claim = Claim { app: grant.app, connection: needs_connection, document: Some(document) };
-        let ticket = self.next_ticket();
-        self.questions.insert(ticket, Question::Claim { connection: id, channel: channel_id, claim });
+        let asked_at = now.monotonic;
+        let ticket = self.ask(now, Question::Claim { connection: id, channel: channel_id, claim, asked_at });
         self.effects.push_back(Effect::Reserve { ticket, claim, limits: grant.limits });
     }
 
     pub(super) fn claim_answered(&mut self, now: Now, ticket: Ticket, outcome: Result<(), Exceeded>) {
-        let Some(Question::Claim { connection: id, channel: channel_id, claim }) =
+        let Some(Question::Claim { connection: id, channel: channel_id, claim, .. }) =
             self.questions.remove(&ticket)
         else {
             return;
@@ -247,11 +303,11 @@ impl Engine {
             Err(exceeded) if waits => self.deny_channel(now, id, channel_id, exceeded.into()),
             Err(_) => {}
         }
-        self.claim_waiting(id);
+        self.claim_waiting(now, id);
     }
 
     /// Channels that waited for another channel's answer ask now.
-    fn claim_waiting(&mut self, id: ConnectionId) {
+    fn claim_waiting(&mut self, now: Now, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
         let waiting: smallvec::SmallVec<[u32; 4]> = connection
             .channels
@@ -260,7 +316,7 @@ impl Engine {
             .map(|channel| channel.id)
             .collect();
         for channel in waiting {
-            self.claim_channel(id, channel);
+            self.claim_channel(now, id, channel);
         }
     }
 
@@ -285,6 +341,7 @@ impl Engine {
             ops_per_minute: grant.limits.ops_per_minute,
         };
         let held = std::mem::take(&mut channel.held);
+        let routing_key = channel.key.clone();
         if shard == own {
             match self.open_session(now, link, channel_id, open) {
                 Ok(session) => {
@@ -300,10 +357,19 @@ impl Engine {
             self.set_state(id, channel_id, ChannelState::Remote { shard, document: hash });
             let body = MailBody::Open { channel: channel_id, session: open };
             self.effects.push_back(Effect::Mail { to: shard, mail: Mail { connection: id, body } });
+            if self.links.get(link).is_some_and(|link| link.stalled_at.is_some()) {
+                let mail = Mail { connection: id, body: MailBody::Stalled };
+                self.effects.push_back(Effect::Mail { to: shard, mail });
+            }
         }
         self.schedule_check(now, id);
         for body in held {
-            if let Err(refusal) = self.channel_received(now, id, channel_id, &body) {
+            // By its key, not the channel: what was held may leave the document and open it anew.
+            let taken = match wire {
+                Wire::YWebsocket => self.channel_received(now, id, channel_id, &body),
+                Wire::Hocuspocus => self.hocuspocus_received(now, id, &routing_key, &body),
+            };
+            if let Err(refusal) = taken {
                 return self.close_connection(now, id, refusal);
             }
         }

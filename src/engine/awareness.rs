@@ -4,7 +4,8 @@
 //! - A client id belongs to the session that introduced it. Providers send back awareness that they got from others;
 //!   such an echo is never newer than what is here, so it changes nothing and moves no ownership.
 //! - Only a strictly newer clock is taken, with one exception: a session that owns no id yet may bring back one that
-//!   left. Its clock is then lifted above the one it left with, since other clients ignore what they have seen.
+//!   left before the session began (one that it saw leave, it can only be echoing). Its clock is then lifted above the
+//!   one it left with, since other clients ignore what they have seen.
 //! - When a session ends, exactly the ids it owned go, at once.
 //!
 //! Not here: sending. What changed is appended to `changed` as encoded entries.
@@ -22,6 +23,9 @@ const LEFT: &str = "null";
 /// How long a client that left is remembered, so that an echo cannot bring it back.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
+/// How many clients that left a document remembers; beyond, it forgets them all.
+pub const REMEMBERED_MAX: usize = 4096;
+
 #[derive(Debug)]
 struct State {
     clock: u32,
@@ -29,12 +33,17 @@ struct State {
     json: Option<Box<str>>,
     owner: Option<Key>,
     renewed_at: Duration,
+    /// Which of all changes was its last.
+    change: u64,
 }
 
 /// The awareness of one document.
 #[derive(Debug, Default)]
 pub struct Awareness {
     states: FxHashMap<u64, State>,
+    /// How many of the states are of clients that left.
+    departed: usize,
+    changes: u64,
 }
 
 /// Bounds on what one session may put in.
@@ -93,8 +102,19 @@ impl Awareness {
         self.states.is_empty()
     }
 
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// How often anything has changed.
+    #[must_use]
+    pub const fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Takes an awareness update of `session` and returns what is new in it. `owned` lists the ids the session
-    /// introduced; it grows with new ones. Nothing is changed when the update is refused.
+    /// introduced; it grows with new ones. `began` is [`Awareness::changes`] of when the session began. Nothing is changed when the update is refused.
     ///
     /// # Errors
     /// [`AwarenessError`] says what is wrong; the connection should end.
@@ -103,6 +123,7 @@ impl Awareness {
         now: Duration,
         session: Key,
         owned: &mut smallvec::SmallVec<[u64; 1]>,
+        began: u64,
         update: &[u8],
         limits: AwarenessLimits,
     ) -> Result<Entries, AwarenessError> {
@@ -117,8 +138,13 @@ impl Awareness {
             let left = json == LEFT;
             let mut clock = clock;
             let mut introduces = true;
-            if let Some(known) = self.states.get(&client) {
-                let returns = known.json.is_none() && !left && !owned_before;
+            let known = self.states.get(&client);
+            if known.is_none() && left {
+                // Nobody saw it come: there is nothing to tell, and nothing to remember.
+                continue;
+            }
+            if let Some(known) = known {
+                let returns = known.json.is_none() && !left && !owned_before && known.change <= began;
                 let leaves =
                     clock == known.clock && left && known.json.is_some() && known.owner == Some(session);
                 if clock <= known.clock && !leaves {
@@ -129,13 +155,11 @@ impl Awareness {
                 }
                 introduces = known.owner != Some(session);
             }
-            if introduces && !left {
+            if introduces && !left && !owned.contains(&client) {
                 if owned.len() >= limits.clients_max {
                     return Err(AwarenessError::TooManyClients { max: limits.clients_max });
                 }
-                if !owned.contains(&client) {
-                    owned.push(client);
-                }
+                owned.push(client);
             }
             if left {
                 owned.retain(|id| *id != client);
@@ -145,10 +169,16 @@ impl Awareness {
                 json: (!left).then(|| json.into()),
                 owner: (!left).then_some(session),
                 renewed_at: now,
+                change: self.changes + 1,
             };
-            self.states.insert(client, state);
+            self.changes += 1;
+            self.departed += usize::from(left);
+            if self.states.insert(client, state).is_some_and(|before| before.json.is_none()) {
+                self.departed -= 1;
+            }
             changed.push(client, clock, json);
         }
+        self.forget_departed();
         Ok(changed)
     }
 
@@ -159,11 +189,14 @@ impl Awareness {
             if let Some(state) = self.states.get_mut(&client) {
                 // Another session may have brought the id in since, with a newer clock: then it is not ours to remove.
                 if state.owner == Some(session) {
-                    state.leave(now);
+                    self.changes += 1;
+                    state.leave(now, self.changes);
+                    self.departed += 1;
                     changed.push(client, state.clock, LEFT);
                 }
             }
         }
+        self.forget_departed();
         changed
     }
 
@@ -173,13 +206,27 @@ impl Awareness {
         self.states.retain(|&client, state| {
             let age = now.saturating_sub(state.renewed_at);
             if state.json.is_some() && age >= timeout {
-                state.leave(now);
+                self.changes += 1;
+                state.leave(now, self.changes);
+                self.departed += 1;
                 changed.push(client, state.clock, LEFT);
                 return true;
             }
-            state.json.is_some() || age < REMEMBERED
+            let stays = state.json.is_some() || age < REMEMBERED;
+            self.departed -= usize::from(!stays);
+            stays
         });
+        self.forget_departed();
         changed
+    }
+
+    /// Whoever lets ids come and go without end must not fill the memory with them. An echo may bring one back then;
+    /// its time-out ends it.
+    fn forget_departed(&mut self) {
+        if self.departed > REMEMBERED_MAX {
+            self.states.retain(|_, state| state.json.is_some());
+            self.departed = 0;
+        }
     }
 
     /// Everybody who is here; with `departed`, also who left (for a session that missed their leaving).
@@ -198,10 +245,11 @@ impl Awareness {
 }
 
 impl State {
-    fn leave(&mut self, now: Duration) {
+    fn leave(&mut self, now: Duration, change: u64) {
         self.json = None;
         self.owner = None;
         self.renewed_at = now;
+        self.change = change;
     }
 }
 
@@ -242,23 +290,23 @@ mod tests {
 
     struct Room {
         awareness: Awareness,
-        sessions: Vec<(Key, SmallVec<[u64; 1]>)>,
+        sessions: Vec<(Key, SmallVec<[u64; 1]>, u64)>,
     }
 
     impl Room {
         fn new(sessions: usize) -> Self {
             let mut slab = Slab::default();
-            let sessions = (0..sessions).map(|_| (slab.insert(()), SmallVec::new())).collect();
+            let sessions = (0..sessions).map(|_| (slab.insert(()), SmallVec::new(), 0)).collect();
             Self { awareness: Awareness::default(), sessions }
         }
 
         fn say(&mut self, session: usize, entries: &[(u64, u32, &str)]) -> Result<Vec<u8>, AwarenessError> {
-            let (key, owned) = &mut self.sessions[session];
-            self.awareness.apply(NOW, *key, owned, &update(entries), LIMITS).map(|e| e.finish())
+            let (key, owned, began) = &mut self.sessions[session];
+            self.awareness.apply(NOW, *key, owned, *began, &update(entries), LIMITS).map(|e| e.finish())
         }
 
         fn leave(&mut self, session: usize) -> Vec<u8> {
-            let (key, owned) = &self.sessions[session];
+            let (key, owned, _) = &self.sessions[session];
             self.awareness.leave(NOW, *key, owned).finish()
         }
     }
@@ -283,10 +331,19 @@ mod tests {
     }
 
     #[test]
+    fn an_echo_of_a_session_that_shows_nothing_cannot_bring_back_who_left() {
+        let mut room = Room::new(2);
+        room.say(0, &[(1, 5, "{}")]).unwrap();
+        room.leave(0);
+        assert_eq!(room.say(1, &[(1, 5, "{}")]).unwrap(), update(&[]));
+    }
+
+    #[test]
     fn who_comes_back_with_the_old_clock_is_seen_at_once() {
         let mut room = Room::new(2);
         room.say(0, &[(1, 5, "{}")]).unwrap();
         room.leave(0);
+        room.sessions[1].2 = room.awareness.changes();
         assert_eq!(room.say(1, &[(1, 5, "{}")]).unwrap(), update(&[(1, 6, "{}")]));
         assert_eq!(room.leave(1), update(&[(1, 6, "null")]));
     }

@@ -39,7 +39,7 @@ pub struct Connection {
     pub(super) received_at: Duration,
     pub(super) sent_at: Duration,
     pinged_at: Duration,
-    denied_at: Option<Duration>,
+    pub(super) denied_at: Option<Duration>,
     drain_at: Option<Duration>,
     /// What it sent while nobody with a valid token was behind it.
     unauthenticated_bytes: usize,
@@ -95,6 +95,10 @@ impl Channel {
 
     const fn is_waiting(&self) -> bool {
         matches!(self.state, ChannelState::AwaitingKeys | ChannelState::AwaitingClaim { .. })
+    }
+
+    pub(super) const fn is_denied(&self) -> bool {
+        matches!(self.state, ChannelState::Denied)
     }
 
     const fn is_open(&self) -> bool {
@@ -192,7 +196,7 @@ impl Engine {
         let channel = connection.next_channel_id();
         let state = ChannelState::AwaitingClaim { document, authenticate: false, asked: false };
         connection.channels.push(Channel::new(channel, "", Some(grant), state, now.monotonic));
-        self.claim_channel(id, channel);
+        self.claim_channel(now, id, channel);
     }
 
     pub(super) fn connection_received(&mut self, now: Now, id: ConnectionId, message: Incoming<'_>) {
@@ -253,7 +257,7 @@ impl Engine {
         }
     }
 
-    fn hocuspocus_received(
+    pub(super) fn hocuspocus_received(
         &mut self,
         now: Now,
         id: ConnectionId,
@@ -473,22 +477,19 @@ impl Engine {
         if only_denied && connection.denied_at.is_some_and(|denied| at >= denied + settings.idle_timeout) {
             return Some(Refusal::Normal("No document is open".into()));
         }
-        if at >= connection.received_at + settings.idle_timeout {
-            return Some(Refusal::Normal("Idle timeout".into()));
+        match self.links.get(connection.link).and_then(|link| link.stalled_at) {
+            // It is not read while it takes nothing, so nobody knows whether it is silent.
+            Some(since) => (at >= since + settings.stall_timeout).then(|| self.overloaded_refusal()),
+            None => (at >= connection.received_at + settings.idle_timeout)
+                .then(|| Refusal::Normal("Idle timeout".into())),
         }
-        let stalled_at = self.links.get(connection.link).and_then(|link| link.stalled_at);
-        if stalled_at.is_some_and(|since| at >= since + settings.stall_timeout) {
-            return Some(self.overloaded_refusal());
-        }
-        None
     }
 
     /// When the next deadline of this connection may be. Looking too early is harmless.
     fn next_check(&self, now: Now, connection: &Connection) -> Duration {
         let settings = &self.settings;
         let mut next = (connection.received_at.max(connection.pinged_at) + settings.ping_interval)
-            .min(connection.sent_at + settings.keep_alive_interval)
-            .min(connection.received_at + settings.idle_timeout);
+            .min(connection.sent_at + settings.keep_alive_interval);
         if connection.channels.is_empty() {
             next = next.min(connection.opened_at + settings.authentication_timeout);
         }
@@ -498,9 +499,10 @@ impl Engine {
         if let Some(drain_at) = connection.drain_at {
             next = next.min(drain_at);
         }
-        if let Some(since) = self.links.get(connection.link).and_then(|link| link.stalled_at) {
-            next = next.min(since + settings.stall_timeout);
-        }
+        next = next.min(match self.links.get(connection.link).and_then(|link| link.stalled_at) {
+            Some(since) => since + settings.stall_timeout,
+            None => connection.received_at + settings.idle_timeout,
+        });
         for channel in &connection.channels {
             let Some(grant) = &channel.grant else { continue };
             let left_s = self.expires_unix_s(grant).saturating_sub(now.unix_s);
@@ -588,7 +590,7 @@ impl Engine {
             TokenCheck::Valid(grant) => self.token_renewed(now, id, channel_id, grant),
             TokenCheck::Refused(refusal) => self.deny_channel(now, id, channel_id, refusal),
             TokenCheck::UnknownKey { tenant, key_id } => {
-                self.ask_for_keys(id, channel_id, token, tenant, key_id)
+                self.ask_for_keys(now, id, channel_id, token, tenant, key_id)
             }
         }
     }
@@ -680,8 +682,8 @@ impl Engine {
                 }
             }
             MailBody::Ended { channel, refusal } => {
-                if let Some(open) =
-                    self.connections.get_mut(mail.connection).and_then(|c| c.channel_mut(channel))
+                let open = self.connections.get_mut(mail.connection).and_then(|c| c.channel_mut(channel));
+                if let Some(open) = open
                     && let ChannelState::Remote { document, .. } = open.state
                 {
                     // The other shard has forgotten it already: no need to say goodbye.
@@ -691,6 +693,8 @@ impl Engine {
                         let claim = Claim { app, connection: false, document: Some(document) };
                         self.effects.push_back(Effect::Release { claim });
                     }
+                } else if refusal.code() >= 4000 {
+                    return; // this document has ended here too, meanwhile
                 }
                 self.channel_ended(now, mail.connection, channel, refusal);
             }

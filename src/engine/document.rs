@@ -17,6 +17,7 @@ use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
+use yrs::block::ClientID;
 use yrs::updates::decoder::Decode;
 use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Update};
 
@@ -193,7 +194,7 @@ impl Document {
             return self.encode();
         }
         let since: yrs::StateVector =
-            state.iter().map(|(client, clock)| (yrs::block::ClientID::new(client), clock)).collect();
+            state.iter().map(|(client, clock)| (ClientID::new(client), clock)).collect();
         let doc = match self.live.take() {
             Some(doc) => doc,
             None => self.restore(),
@@ -221,7 +222,7 @@ impl Document {
             Ok(deleted) => {
                 self.live = Some(doc);
                 deletes.iter().all(|range| {
-                    let known = deleted.get(&yrs::block::ClientID::new(range.client));
+                    let known = deleted.get(&ClientID::new(range.client));
                     let mut known = known.into_iter().flat_map(|ranges| ranges.iter());
                     known.any(|(known, ())| known.start <= range.start && range.end <= known.end)
                 })
@@ -260,6 +261,11 @@ impl Document {
         self.parked_bytes += parked.update.len();
         self.parked.push(parked);
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub const fn parked_bytes(&self) -> usize {
+        self.parked_bytes
     }
 
     /// Takes all parked updates, oldest first, to be tried again or parked again.
@@ -346,7 +352,7 @@ impl Document {
 }
 
 fn new_doc() -> Doc {
-    let mut options = Options::with_client_id(yrs::block::ClientID::new(0));
+    let mut options = Options::with_client_id(ClientID::new(0));
     // The server never edits: it must not tidy up formatting marks on its own either.
     options.cleanup_formatting = false;
     // What clocks count. With the default (bytes), deleting half of a surrogate pair underflows inside yrs.
@@ -354,7 +360,25 @@ fn new_doc() -> Doc {
     // yrs 0.28.1 can free a collected type and keep a child of it: any writer could make it read freed memory. The
     // price is that deleted content stays in the state; Yjs clients collect it on their side.
     options.skip_gc = true;
-    Doc::with_options(options)
+    let doc = Doc::with_options(options);
+    #[cfg(test)]
+    arm(&doc);
+    doc
+}
+
+/// An update that contains this makes yrs panic, so that tests see a panic unwind out of it.
+#[cfg(test)]
+pub(super) const BOMB: &str = "\u{1}a panic in the CRDT\u{1}";
+
+#[cfg(test)]
+fn arm(doc: &Doc) {
+    let is_bomb = |update: &[u8]| update.windows(BOMB.len()).any(|bytes| bytes == BOMB.as_bytes());
+    let observed = doc.observe_update_v1("bomb", move |_, event| {
+        if is_bomb(&event.update) {
+            std::panic::resume_unwind(Box::new("the bomb")); // unwinds like a panic, and prints nothing
+        }
+    });
+    observed.expect("nothing else borrows a new document");
 }
 
 /// Applies one update in its own transaction. An update that stays pending is as bad as a panic: the scan said that

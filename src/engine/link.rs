@@ -24,11 +24,20 @@ pub struct Link {
     pub dirty: bool,
     /// Since when the socket takes nothing.
     pub stalled_at: Option<Duration>,
+    /// A timer will look at what its sessions are owed.
+    pub catch_up_set: bool,
 }
 
 impl Link {
     #[must_use]
     pub fn new(target: Target) -> Self {
-        Self { target, frames: Vec::new(), sessions: SmallVec::new(), dirty: false, stalled_at: None }
+        Self {
+            target,
+            frames: Vec::new(),
+            sessions: SmallVec::new(),
+            dirty: false,
+            stalled_at: None,
+            catch_up_set: false,
+        }
     }
 }

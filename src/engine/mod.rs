@@ -16,6 +16,7 @@
 
 mod admission;
 pub mod awareness;
+mod behind;
 pub mod connection;
 pub mod document;
 pub mod event;
@@ -79,8 +80,8 @@ pub struct Gauges {
 /// A question to the control shard that is not answered yet.
 #[derive(Debug)]
 enum Question {
-    Claim { connection: ConnectionId, channel: u32, claim: Claim },
-    Keys { connection: ConnectionId, channel: u32, token: Box<str> },
+    Claim { connection: ConnectionId, channel: u32, claim: Claim, asked_at: Duration },
+    Keys { connection: ConnectionId, channel: u32, token: Box<str>, asked_at: Duration },
 }
 
 /// One shard's documents and sessions.
@@ -100,6 +101,8 @@ pub struct Engine {
     sessions: Slab<Session>,
     meters: FxHashMap<AppId, OpsMeter>,
     questions: FxHashMap<Ticket, Question>,
+    /// With so many it is worth looking for those that were never answered.
+    questions_max: usize,
     next_ticket: Ticket,
     timers: Timers,
     effects: VecDeque<Effect>,
@@ -130,6 +133,7 @@ impl Engine {
             sessions: Slab::default(),
             meters: FxHashMap::default(),
             questions: FxHashMap::default(),
+            questions_max: 0,
             next_ticket: 1,
             timers: Timers::default(),
             effects: VecDeque::new(),
@@ -168,7 +172,8 @@ impl Engine {
                 Timer::Grace(room) => self.grace_ended(now, room),
                 Timer::Shrink(room) => self.shrink_room(now, room),
                 Timer::Awareness(room) => self.expire_awareness(now, room),
-                Timer::OpsWindow => self.meters.retain(|_, meter| !meter.is_idle(now.monotonic)),
+                Timer::CatchUp(link) => self.catch_up(now, link),
+                Timer::OpsWindow => self.check_meters(now),
             }
         }
     }

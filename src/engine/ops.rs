@@ -13,12 +13,16 @@ use super::slab::Key;
 pub struct OpsMeter {
     left: u32,
     window_ends: Duration,
-    /// A request is on its way since then.
+    /// Since when a request is on its way.
     asked_at: Option<Duration>,
+    /// The rate of whoever asked last.
+    ops_per_minute: u32,
     /// The answer to the last request was "none left"; no need to ask again before the window ends.
     spent: bool,
     /// Sessions with an update that waits for the answer.
     pub waiting: Vec<Key>,
+    /// Rooms with a parked update that waits for it.
+    rooms: Vec<Key>,
     /// What sessions that left had waiting.
     pub legacies: Vec<Legacy>,
 }
@@ -39,7 +43,7 @@ const LOTS: u32 = 32;
 const LOT_MAX: u32 = 4096;
 
 /// How long to wait for an answer before asking again.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl OpsMeter {
     /// How many ops to ask for at a time.
@@ -66,18 +70,42 @@ impl OpsMeter {
         self.left = self.left.saturating_sub(1);
     }
 
-    /// Whether to ask the ledger now; marks it as asked. A request that stayed unanswered is made again.
-    pub fn ask(&mut self, now: Duration, lot: u32) -> bool {
-        let on_its_way = self.asked_at.is_some_and(|at| now < at + ANSWER_TIMEOUT);
-        let ask = !on_its_way && !self.spent && self.left <= lot / 2;
+    /// Whether to ask the ledger now; marks it as asked. What was asked too long ago is asked again: were both
+    /// answered, both leases would count.
+    pub fn ask(&mut self, now: Duration, ops_per_minute: u32, lot: u32) -> bool {
+        self.ops_per_minute = ops_per_minute;
+        let is_out = self.asked_at.is_some_and(|at| now < at + ANSWER_TIMEOUT);
+        let ask = !is_out && !self.spent && self.left <= lot / 2;
         if ask {
             self.asked_at = Some(now);
         }
         ask
     }
 
-    /// The ledger's answer. Returns the sessions that waited for it.
-    pub fn leased(&mut self, granted: u32, window_ends: Duration) -> Vec<Key> {
+    /// Somebody waits for an answer that should have come.
+    #[must_use]
+    pub fn is_unanswered(&mut self, now: Duration) -> bool {
+        let overdue = self.asked_at.is_some_and(|at| now >= at + ANSWER_TIMEOUT);
+        if overdue && self.waiting.is_empty() && self.rooms.is_empty() && self.legacies.is_empty() {
+            self.asked_at = None;
+        }
+        overdue && self.asked_at.is_some()
+    }
+
+    #[must_use]
+    pub const fn ops_per_minute(&self) -> u32 {
+        self.ops_per_minute
+    }
+
+    /// A parked update of this room waits for the next lease.
+    pub fn wait_with_parked(&mut self, room: Key) {
+        if !self.rooms.contains(&room) {
+            self.rooms.push(room);
+        }
+    }
+
+    /// The ledger's answer. Returns the sessions and the rooms that waited for it.
+    pub fn leased(&mut self, granted: u32, window_ends: Duration) -> (Vec<Key>, Vec<Key>) {
         self.asked_at = None;
         if window_ends > self.window_ends {
             self.left = 0;
@@ -85,12 +113,7 @@ impl OpsMeter {
         self.window_ends = window_ends;
         self.left = self.left.saturating_add(granted);
         self.spent = granted == 0;
-        std::mem::take(&mut self.waiting)
-    }
-
-    #[must_use]
-    pub const fn window_ends(&self) -> Duration {
-        self.window_ends
+        (std::mem::take(&mut self.waiting), std::mem::take(&mut self.rooms))
     }
 
     /// Keeps what a session that left had waiting, while all such of the app have room in `bytes_max`.
@@ -104,7 +127,7 @@ impl OpsMeter {
     /// Nothing in hand, nothing asked: the meter can be forgotten.
     #[must_use]
     pub fn is_idle(&self, now: Duration) -> bool {
-        let nothing_waits = self.waiting.is_empty() && self.legacies.is_empty();
+        let nothing_waits = self.waiting.is_empty() && self.rooms.is_empty() && self.legacies.is_empty();
         now >= self.window_ends && self.asked_at.is_none() && nothing_waits
     }
 }
@@ -119,28 +142,28 @@ mod tests {
     fn ops_pass_while_the_lease_lasts_and_end_when_the_ledger_has_none() {
         let mut meter = OpsMeter::default();
         assert_eq!(meter.verdict(Duration::ZERO), Verdict::Wait);
-        assert!(meter.ask(Duration::ZERO, 2));
-        assert!(!meter.ask(Duration::ZERO, 2), "one request at a time");
+        assert!(meter.ask(Duration::ZERO, 60, 2));
+        assert!(!meter.ask(Duration::ZERO, 60, 2), "one request at a time");
         meter.leased(2, MINUTE);
         for _ in 0..2 {
             assert_eq!(meter.verdict(Duration::ZERO), Verdict::Pass);
             meter.spend();
         }
         assert_eq!(meter.verdict(Duration::ZERO), Verdict::Wait);
-        assert!(meter.ask(Duration::ZERO, 2));
+        assert!(meter.ask(Duration::ZERO, 60, 2));
         meter.leased(0, MINUTE);
         assert_eq!(meter.verdict(Duration::ZERO), Verdict::Exceeded);
-        assert!(!meter.ask(Duration::ZERO, 2));
+        assert!(!meter.ask(Duration::ZERO, 60, 2));
         assert_eq!(meter.verdict(MINUTE), Verdict::Wait, "a new window, a new chance");
     }
 
     #[test]
     fn a_lease_of_an_old_window_is_void_in_the_next() {
         let mut meter = OpsMeter::default();
-        meter.ask(Duration::ZERO, 10);
+        meter.ask(Duration::ZERO, 60, 10);
         meter.leased(10, MINUTE);
         assert_eq!(meter.verdict(MINUTE), Verdict::Wait);
-        meter.ask(MINUTE, 10);
+        meter.ask(MINUTE, 60, 10);
         meter.leased(3, MINUTE * 2);
         for _ in 0..3 {
             assert_eq!(meter.verdict(MINUTE), Verdict::Pass);

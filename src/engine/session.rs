@@ -8,11 +8,12 @@ use smallvec::SmallVec;
 
 use super::Engine;
 use super::awareness::{Awareness, AwarenessError, AwarenessLimits, Entries};
+use super::behind::Behind;
 use super::document::{Applied, ApplyError, Document, Parked};
 use super::event::{ConnectionId, Effect, Mail, MailBody, OpenSession, ShardIndex};
 use super::legacy::Legacy;
 use super::link::{Link, Target};
-use super::ops::{OpsMeter, Verdict};
+use super::ops::{ANSWER_TIMEOUT, OpsMeter, Verdict};
 use super::prescan;
 use super::slab::Key;
 use super::state_vector::StateVector;
@@ -31,14 +32,16 @@ const AWARENESS_CHECK: Duration = Duration::from_secs(5);
 pub struct Room {
     pub(super) id: DocumentId,
     pub(super) document: Document,
-    awareness: Awareness,
+    pub(super) awareness: Awareness,
     sessions: Vec<Key>,
     pub(super) turn: Option<Box<Turn>>,
     /// Sessions that share each of the turn's framings, and those with a framing of their own.
     y_websocket: u32,
     hocuspocus: u32,
     own_key: u32,
-    updated_at: Duration,
+    pub(super) updated_at: Duration,
+    /// How often the document has changed: a session that missed something knows by this.
+    pub(super) changes: u64,
     /// Since when nobody is here.
     empty_since: Option<Duration>,
     shrink_set: bool,
@@ -49,22 +52,24 @@ pub struct Room {
 #[derive(Debug)]
 pub struct Session {
     pub(super) room: Key,
-    link: Key,
+    pub(super) link: Key,
     channel: u32,
     wire: Wire,
     /// The routing key, where it isn't the document's name.
     key: Option<Box<str>>,
     /// Awareness ids it introduced.
     owned: SmallVec<[u64; 1]>,
-    /// What the client has, if its socket takes nothing now: it gets the difference later, in one message.
-    stalled: Option<Box<StateVector>>,
+    /// How often awareness had changed when it began.
+    began: u64,
+    /// Set while it is cut from the stream: it gets the difference later, in one message.
+    pub(super) behind: Option<Box<Behind>>,
     ops_per_minute: u32,
     /// It was told who is here.
-    greeted: bool,
+    pub(super) greeted: bool,
     /// It was asked for what an update of its lacked, and nothing of it was applied since.
     asked_missing: bool,
     /// Messages that wait for a lease of ops, in order.
-    held: Vec<Box<[u8]>>,
+    pub(super) held: Vec<Box<[u8]>>,
 }
 
 /// What became of an update.
@@ -77,7 +82,7 @@ enum Outcome {
 impl Session {
     /// The part of a turn that this session takes, if it takes any.
     pub(super) const fn segment<'t>(&self, turn: &'t Turn) -> Option<&'t Segment> {
-        if self.stalled.is_some() || self.key.is_some() {
+        if self.behind.is_some() || self.key.is_some() {
             return None;
         }
         match self.wire {
@@ -106,6 +111,7 @@ impl Room {
             hocuspocus: 0,
             own_key: 0,
             updated_at: now,
+            changes: 0,
             empty_since: None,
             shrink_set: false,
             awareness_set: false,
@@ -154,7 +160,8 @@ impl Engine {
             wire: open.wire,
             key: open.key,
             owned: SmallVec::new(),
-            stalled: None,
+            began: room.awareness.changes(),
+            behind: None,
             ops_per_minute: open.ops_per_minute,
             greeted: false,
             asked_missing: false,
@@ -166,6 +173,9 @@ impl Engine {
         room.sessions.push(key);
         if let Some(link) = self.links.get_mut(link) {
             link.sessions.push(key);
+        }
+        if self.links.get(link).is_some_and(|link| link.stalled_at.is_some()) {
+            self.cut_off(key);
         }
         self.counters.sessions += 1;
         self.ask_for_ops(now, app, open.ops_per_minute);
@@ -189,7 +199,7 @@ impl Engine {
     }
 
     /// Queues a frame for one session.
-    fn reply(&mut self, key: Key, write: impl FnOnce(Framing<'_>, &mut Vec<u8>)) {
+    pub(super) fn reply(&mut self, key: Key, write: impl FnOnce(Framing<'_>, &mut Vec<u8>)) {
         let Some(session) = self.sessions.get(key) else { return };
         let Some(room) = self.rooms.get(session.room) else { return };
         let Some(link) = self.links.get_mut(session.link) else { return };
@@ -210,7 +220,7 @@ impl Engine {
     }
 
     /// Tells a session who is here; with `departed` also who left, for one that missed it.
-    fn send_awareness(&mut self, key: Key, departed: bool) {
+    pub(super) fn send_awareness(&mut self, key: Key, departed: bool) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.greeted = true;
         let Some(room) = self.rooms.get(session.room) else { return };
@@ -231,10 +241,6 @@ impl Engine {
                 return self.end_session(now, key, refusal);
             }
             session.held.push(body.into());
-            let (room, ops_per_minute) = (session.room, session.ops_per_minute);
-            if let Some(app) = self.rooms.get(room).map(|room| room.id.app) {
-                self.ask_for_ops(now, app, ops_per_minute);
-            }
             return;
         }
         match self.session_message(now, key, message) {
@@ -250,10 +256,16 @@ impl Engine {
 
     fn session_message(&mut self, now: Now, key: Key, message: Message<'_>) -> Result<Outcome, Refusal> {
         match message {
-            Message::StepOne(state) => self.step_one_received(key, state)?,
+            Message::StepOne(state) => self.step_one_received(now, key, state)?,
             Message::StepTwo(update) => return self.update_received(now, key, update, true),
             Message::Update(update) => return self.update_received(now, key, update, false),
             Message::Awareness(update) => self.awareness_received(now, key, update)?,
+            Message::QueryAwareness if !self.may_answer(key) => {
+                if let Some(behind) = self.cut_off(key) {
+                    behind.shown = u64::MAX;
+                }
+                self.catch_up_later(now, key);
+            }
             Message::QueryAwareness => {
                 let Some(room) = self.sessions.get(key).and_then(|s| self.rooms.get(s.room)) else {
                     return Ok(Outcome::Done);
@@ -267,10 +279,24 @@ impl Engine {
     }
 
     /// "What do you have that I don't?"
-    fn step_one_received(&mut self, key: Key, state: &[u8]) -> Result<(), Refusal> {
+    fn step_one_received(&mut self, now: Now, key: Key, state: &[u8]) -> Result<(), Refusal> {
         let state = StateVector::decode(state)
             .map_err(|error| Refusal::InvalidPayload(format!("Malformed state vector: {error}").into()))?;
-        let Some(session) = self.sessions.get(key) else { return Ok(()) };
+        if self.may_answer(key) {
+            self.answer_step_one(key, &state);
+        } else {
+            if let Some(behind) = self.cut_off(key) {
+                behind.state.lower(&state);
+                behind.asked = true;
+                behind.shown = u64::MAX;
+            }
+            self.catch_up_later(now, key);
+        }
+        Ok(())
+    }
+
+    pub(super) fn answer_step_one(&mut self, key: Key, state: &StateVector) {
+        let Some(session) = self.sessions.get(key) else { return };
         let (room, hocuspocus) = (session.room, session.wire == Wire::Hocuspocus);
         if !session.greeted {
             self.send_awareness(key, false);
@@ -278,12 +304,11 @@ impl Engine {
         if hocuspocus {
             self.send_step_one(key);
         }
-        let Some(room) = self.rooms.get_mut(room) else { return Ok(()) };
-        let update = room.document.encode_since(&state);
+        let Some(room) = self.rooms.get_mut(room) else { return };
+        let update = room.document.encode_since(state);
         self.counters.crdt_panics += room.document.take_panics();
         self.watch_for_shrinking(key);
         self.reply(key, |framing, out| framing.step_two(out, &update));
-        Ok(())
     }
 
     /// A step 2 (`answer`) or an update: pre-scan, ops, apply, relay, acknowledge.
@@ -361,6 +386,7 @@ impl Engine {
             return Ok(false);
         }
         room.updated_at = now.monotonic;
+        room.changes += 1;
         if !room.shrink_set {
             room.shrink_set = true;
             self.timers.set(now.monotonic + self.settings.shrink_after, Timer::Shrink(room_key));
@@ -399,7 +425,7 @@ impl Engine {
         if *own_key > 0 {
             for &other in sessions.iter().filter(|other| Some(**other) != author) {
                 let Some(session) = self.sessions.get(other) else { continue };
-                let (Some(key), None) = (&session.key, &session.stalled) else { continue };
+                let (Some(key), None) = (&session.key, &session.behind) else { continue };
                 if let Some(link) = self.links.get_mut(session.link) {
                     write(Framing::Hocuspocus { key }, &mut link.frames);
                     self.counters.updates_out += 1;
@@ -445,11 +471,18 @@ impl Engine {
                 if prescan::scan(&parked.update, &prescan::ScanLimits::default(), &mut self.scan).is_err() {
                     continue;
                 }
-                let pass = self.meter(app).verdict(now.monotonic) == Verdict::Pass;
-                let result = if pass {
-                    self.apply(now, room_key, app, Some(parked.session), &parked.update)
-                } else {
-                    Err(ApplyError::Missing)
+                let result = match self.meter(app).verdict(now.monotonic) {
+                    Verdict::Pass => self.apply(now, room_key, app, Some(parked.session), &parked.update),
+                    Verdict::Wait => {
+                        self.meter(app).wait_with_parked(room_key);
+                        Err(ApplyError::Missing)
+                    }
+                    Verdict::Exceeded if self.sessions.get(parked.session).is_some() => {
+                        let refusal = Refusal::RateLimit { limit: ops_per_minute };
+                        self.end_session(now, parked.session, refusal);
+                        continue;
+                    }
+                    Verdict::Exceeded => Err(ApplyError::Missing),
                 };
                 match result {
                     Ok(changed) => {
@@ -480,16 +513,17 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key) else { return Ok(()) };
         let room_key = session.room;
         let Some(room) = self.rooms.get_mut(room_key) else { return Ok(()) };
-        let changed = room.awareness.apply(now.monotonic, key, &mut session.owned, update, limits).map_err(
-            |error| match error {
+        let changed = room
+            .awareness
+            .apply(now.monotonic, key, &mut session.owned, session.began, update, limits)
+            .map_err(|error| match error {
                 AwarenessError::Encoding(_) | AwarenessError::Json => {
                     Refusal::InvalidPayload(format!("Malformed awareness: {error}").into())
                 }
                 AwarenessError::StateTooBig { .. } | AwarenessError::TooManyClients { .. } => {
                     Refusal::TooBig(error.to_string().into())
                 }
-            },
-        )?;
+            })?;
         if !room.awareness_set && !room.awareness.is_empty() {
             room.awareness_set = true;
             self.timers.set(now.monotonic + AWARENESS_CHECK, Timer::Awareness(room_key));
@@ -581,56 +615,13 @@ impl Engine {
     }
 
     /// A document that came to life for a reader shrinks again later.
-    fn watch_for_shrinking(&mut self, key: Key) {
+    pub(super) fn watch_for_shrinking(&mut self, key: Key) {
         let Some(room_key) = self.sessions.get(key).map(|session| session.room) else { return };
         let Some(room) = self.rooms.get_mut(room_key) else { return };
         if room.document.is_live() && !room.shrink_set {
             room.shrink_set = true;
             let at = room.updated_at + self.settings.shrink_after;
             self.timers.set(at, Timer::Shrink(room_key));
-        }
-    }
-
-    /// A socket takes nothing: its sessions are cut from the stream here and get the difference later.
-    pub(super) fn link_stalled(&mut self, now: Now, link_key: Key) {
-        let Some(link) = self.links.get_mut(link_key) else { return };
-        if link.stalled_at.is_some() {
-            return;
-        }
-        link.stalled_at = Some(now.monotonic);
-        for &key in &link.sessions {
-            let Some(session) = self.sessions.get_mut(key) else { continue };
-            let Some(room) = self.rooms.get(session.room) else { continue };
-            // What this turn has gathered so far is part of the state that counts as delivered.
-            if let Some(segment) = room.turn.as_ref().and_then(|turn| session.segment(turn)) {
-                self.counters.updates_out += segment.copy_for(key, &mut link.frames);
-            }
-            session.stalled = Some(Box::new(room.document.state().clone()));
-        }
-        if !link.frames.is_empty() {
-            self.mark_dirty(link_key);
-        }
-    }
-
-    /// The socket takes again: one message per document brings its clients up to now.
-    pub(super) fn link_resumed(&mut self, now: Now, link_key: Key) {
-        let Some(link) = self.links.get_mut(link_key) else { return };
-        if link.stalled_at.take().is_none() {
-            return;
-        }
-        let sessions = link.sessions.clone();
-        for key in sessions {
-            let Some(session) = self.sessions.get_mut(key) else { continue };
-            let Some(state) = session.stalled.take() else { continue };
-            let room_key = session.room;
-            let Some(room) = self.rooms.get_mut(room_key) else { continue };
-            room.updated_at = room.updated_at.max(now.monotonic.saturating_sub(self.settings.shrink_after));
-            let update = room.document.encode_since(&state);
-            self.counters.crdt_panics += room.document.take_panics();
-            self.counters.resyncs += 1;
-            self.watch_for_shrinking(key);
-            self.reply(key, |framing, out| framing.step_two(out, &update));
-            self.send_awareness(key, true);
         }
     }
 
@@ -651,17 +642,32 @@ impl Engine {
     /// Leases ops ahead of need.
     pub(super) fn ask_for_ops(&mut self, now: Now, app: AppId, ops_per_minute: u32) {
         let wanted = OpsMeter::lot(ops_per_minute, self.shards);
-        if self.meter(app).ask(now.monotonic, wanted) {
+        if self.meter(app).ask(now.monotonic, ops_per_minute, wanted) {
             self.effects.push_back(Effect::LeaseOps { app, ops_per_minute, wanted });
+            self.timers.set(now.monotonic + ANSWER_TIMEOUT, Timer::OpsWindow);
+        }
+    }
+
+    /// Windows end, and questions for ops may have stayed unanswered.
+    pub(super) fn check_meters(&mut self, now: Now) {
+        let mut again: SmallVec<[(AppId, u32); 4]> = SmallVec::new();
+        self.meters.retain(|&app, meter| {
+            if meter.is_unanswered(now.monotonic) {
+                again.push((app, meter.ops_per_minute()));
+            }
+            !meter.is_idle(now.monotonic)
+        });
+        for (app, ops_per_minute) in again {
+            self.ask_for_ops(now, app, ops_per_minute);
         }
     }
 
     pub(super) fn ops_leased(&mut self, now: Now, app: AppId, granted: u32, window_ends: Duration) {
-        let meter = self.meter(app);
-        let is_new = window_ends > meter.window_ends();
-        let waiting = meter.leased(granted, window_ends);
-        if is_new {
-            self.timers.set(window_ends, Timer::OpsWindow);
+        let (waiting, rooms) = self.meter(app).leased(granted, window_ends);
+        let ops_per_minute = self.meter(app).ops_per_minute();
+        self.timers.set(window_ends, Timer::OpsWindow);
+        for room in rooms {
+            self.retry_parked(now, room, app, ops_per_minute);
         }
         for key in waiting {
             let Some(session) = self.sessions.get_mut(key) else { continue };

@@ -32,6 +32,14 @@ impl StateVector {
         }
     }
 
+    /// Lowers every client's clock to what `other` has, if that is less.
+    pub fn lower(&mut self, other: &Self) {
+        self.clocks.retain(|(client, clock)| {
+            *clock = (*clock).min(other.get(*client));
+            *clock > 0
+        });
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.clocks.is_empty()

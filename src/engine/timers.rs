@@ -17,7 +17,9 @@ pub enum Timer {
     Shrink(Key),
     /// A document with awareness: states that nobody renewed.
     Awareness(Key),
-    /// An app whose ops window ends.
+    /// A socket that was owed more than fitted into a turn.
+    CatchUp(Key),
+    /// An app whose ops window ends, or whose question for ops may have stayed unanswered.
     OpsWindow,
 }
 
@@ -38,6 +40,11 @@ impl Timers {
             return None;
         }
         self.heap.pop().map(|Reverse((_, timer))| timer)
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.heap.len()
     }
 
     #[must_use]

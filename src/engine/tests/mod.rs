@@ -1,0 +1,12 @@
+//! The engine as its shard sees it, one behaviour a test, and then all of them at random ([`schedules`]).
+
+mod admission;
+mod client;
+mod documents;
+mod greeting;
+mod presence;
+mod relaying;
+mod schedules;
+mod sockets;
+mod tokens;
+mod world;

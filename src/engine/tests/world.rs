@@ -1,0 +1,702 @@
+//! A node without I/O: engines as shards, the control shard's ledger and windows, sockets with simulated clients, and a
+//! network between all of them that delays what it carries and reorders it between, never within, pairs.
+//!
+//! Time moves only when a test moves it. With [`World::chaotic`] the order of everything that may happen next is drawn
+//! from the seed, else it is as they came.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::client::{self, End, Replica, Socket};
+use crate::auth::{Grant, KeySets, Limits, Policy, SigningKey, Verifier};
+use crate::engine::connection::Channel;
+use crate::engine::event::{Effect, Event, Incoming, Mail, Opening, ShardIndex, Ticket};
+use crate::engine::slab::Slab;
+use crate::engine::{Engine, Settings};
+use crate::limits::{Claim, Exceeded, Ledger, OpsWindows};
+use crate::protocol::document::{AppId, DocumentId, DocumentName};
+use crate::protocol::message::Wire;
+use crate::time::Now;
+
+/// Signs for everybody under `k1` and `k2`. Made once: in a debug build that takes a while.
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
+
+pub const TENANT: Uuid = Uuid::from_u128(0x1111_1111);
+pub const UNIX_S: u64 = 1_800_000_000;
+pub const LEEWAY_S: u64 = 30;
+
+/// The control shard's place in the network.
+const CONTROL: ShardIndex = u16::MAX;
+
+pub fn app(n: u128) -> AppId {
+    AppId { tenant: TENANT, app: Uuid::from_u128(n) }
+}
+
+pub const WIDE: Limits = Limits {
+    connections_max: 1000,
+    documents_max: 1000,
+    users_per_document_max: 100,
+    ops_per_minute: 1_000_000,
+};
+
+/// What the network carries.
+enum Letter {
+    Mail(Mail),
+    HandOver { socket: usize, opening: Opening },
+    Reserve { ticket: Ticket, claim: Claim, limits: Limits },
+    Release(Claim),
+    LeaseOps { app: AppId, ops_per_minute: u32, wanted: u32 },
+    RefreshKeys { ticket: Ticket },
+    Reserved { ticket: Ticket, outcome: Result<(), Exceeded> },
+    OpsLeased { app: AppId, granted: u32, window_ends: Duration },
+    KeysRefreshed { ticket: Ticket },
+    Keys(Arc<KeySets>),
+    KeyRevoked { tenant: Uuid, key_id: Arc<str> },
+    Drain { over: Duration },
+}
+
+/// splitmix64: small, and the same everywhere.
+pub struct Random(u64);
+
+impl Random {
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub const fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    pub const fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len() as u64) as usize]
+    }
+}
+
+pub struct World {
+    pub now: Now,
+    pub random: Random,
+    pub engines: Vec<Engine>,
+    pub sockets: Vec<Socket>,
+    pub ledger: Ledger,
+    pub windows: OpsWindows,
+    /// The control shard leaves questions unanswered.
+    pub mute: bool,
+    /// What a refresh of the keys brings.
+    pub newest_keys: Arc<KeySets>,
+    /// Ops leased per app, for the exactness of meters.
+    pub leased: BTreeMap<AppId, u64>,
+    connections: Vec<Slab<usize>>,
+    pipes: BTreeMap<(ShardIndex, ShardIndex), VecDeque<(Duration, Letter)>>,
+    delay_ms_max: u64,
+    chaotic: bool,
+    /// Shards with a turn that is not written out yet.
+    open_turns: BTreeSet<usize>,
+    next_client: u64,
+    /// Bytes a socket takes before the server's queue begins to count as full.
+    pub outbox_bytes_max: usize,
+}
+
+pub fn keys(ids: &[&str]) -> Arc<KeySets> {
+    let keys = ids.iter().map(|id| KEY.public_key(id).unwrap()).collect();
+    Arc::new(KeySets::default().with_tenant(TENANT, keys))
+}
+
+/// A token of key `key_id` that expires at `UNIX_S + lives_s`.
+pub fn token_of(key_id: &str, app: AppId, limits: Limits, lives_s: u64) -> String {
+    let claims = json!({
+        "iss": "i", "sub": "c", "aud": "WireSocket.API", "scope": "WireSocket.API",
+        "tenantid": app.tenant.to_string(), "appId": app.app.to_string(), "licenseRegionCode": "r", "dbCode": "d",
+        "exp": UNIX_S + lives_s,
+        "limits": { "maxConnections": limits.connections_max, "maxDocuments": limits.documents_max,
+            "maxUsersPerDoc": limits.users_per_document_max, "opsPerMinute": limits.ops_per_minute },
+    });
+    KEY.sign(key_id, &claims).unwrap()
+}
+
+pub fn token(app: AppId) -> String {
+    token_of("k1", app, WIDE, 86_400)
+}
+
+impl World {
+    pub fn new(shards: u16) -> Self {
+        Self::with_settings(shards, Settings::default(), 1)
+    }
+
+    pub fn with_settings(shards: u16, settings: Settings, seed: u64) -> Self {
+        let all_keys = keys(&["k1", "k2"]);
+        let policy = Policy { issuer: "i".to_owned(), leeway_s: LEEWAY_S, token_bytes_max: 8192 };
+        let engine = |index| {
+            let verifier = Verifier::new(policy.clone(), Arc::clone(&all_keys), 64, 1);
+            Engine::new(index, shards, settings.clone(), verifier, seed ^ u64::from(index))
+        };
+        Self {
+            now: Now { monotonic: Duration::from_secs(1000), unix_s: UNIX_S },
+            random: Random::new(seed),
+            engines: (0..shards).map(engine).collect(),
+            sockets: Vec::new(),
+            ledger: Ledger::new(),
+            windows: OpsWindows::new(),
+            mute: false,
+            newest_keys: all_keys,
+            leased: BTreeMap::new(),
+            connections: (0..shards).map(|_| Slab::default()).collect(),
+            pipes: BTreeMap::new(),
+            delay_ms_max: 0,
+            chaotic: false,
+            open_turns: BTreeSet::new(),
+            next_client: 1,
+            outbox_bytes_max: 1 << 20,
+        }
+    }
+
+    pub fn chaotic(mut self, delay_ms_max: u64) -> Self {
+        self.chaotic = true;
+        self.delay_ms_max = delay_ms_max;
+        self
+    }
+
+    // --- clients
+
+    pub fn new_document(&mut self) -> yrs::Doc {
+        self.next_client += 1;
+        client::document(self.next_client - 1)
+    }
+
+    /// A name that this app's documents have on `shard`.
+    pub fn name_on(&self, app: AppId, shard: ShardIndex, nth: usize) -> String {
+        let shards = u16::try_from(self.engines.len()).unwrap();
+        let on = |name: &String| {
+            DocumentId { app, name: DocumentName::parse(name).unwrap() }.shard(shards) == shard
+        };
+        (0..).map(|n| format!("doc{n}")).filter(on).nth(nth).unwrap()
+    }
+
+    /// y-websocket: opens a document with the token of the upgrade and says step 1, as providers do.
+    pub fn join(&mut self, app: AppId, name: &str) -> usize {
+        let token = token(app);
+        let doc = self.new_document();
+        let socket = self.join_with(&token, name, doc);
+        let step_one = self.sockets[socket].replicas[0].step_one();
+        self.sockets[socket].send(0, &step_one);
+        socket
+    }
+
+    /// The same without a word.
+    pub fn join_with(&mut self, token: &str, name: &str, doc: yrs::Doc) -> usize {
+        let grant = self.engines[0].verify(self.now, token).expect("a good token");
+        self.join_granted(grant, name, doc)
+    }
+
+    /// The same with a token that was checked before.
+    pub fn join_granted(&mut self, grant: Arc<Grant>, name: &str, doc: yrs::Doc) -> usize {
+        let document = DocumentName::parse(name).unwrap();
+        let shards = u16::try_from(self.engines.len()).unwrap();
+        let shard = DocumentId { app: grant.app, name: document.clone() }.shard(shards);
+        let opening = Opening { document: Some(document), grant: Some(grant), ..Opening::default() };
+        let mut socket = Socket::new(Wire::YWebsocket, "");
+        socket.replicas.push(Replica::new(name, doc));
+        self.sockets.push(socket);
+        // The shard that accepted it checked the token and hands it over to the document's.
+        self.send(shard, shard, Letter::HandOver { socket: self.sockets.len() - 1, opening });
+        self.sockets.len() - 1
+    }
+
+    /// A Hocuspocus socket without documents, accepted on `shard`.
+    pub fn hocuspocus(&mut self, shard: ShardIndex, token: &str) -> usize {
+        self.accept(shard, token, Opening::default())
+    }
+
+    /// The same, and the upgrade carried a token.
+    pub fn hocuspocus_with_grant(&mut self, shard: ShardIndex, token: &str) -> usize {
+        let grant: Arc<Grant> = self.engines[0].verify(self.now, token).expect("a good token");
+        self.accept(shard, token, Opening { grant: Some(grant), ..Opening::default() })
+    }
+
+    fn accept(&mut self, shard: ShardIndex, token: &str, opening: Opening) -> usize {
+        self.sockets.push(Socket::new(Wire::Hocuspocus, token));
+        let socket = self.sockets.len() - 1;
+        self.send(shard, shard, Letter::HandOver { socket, opening });
+        socket
+    }
+
+    /// Adds a document to a Hocuspocus socket: Auth, and the rest follows by itself.
+    pub fn attach(&mut self, socket: usize, key: &str) -> usize {
+        let before = self.sockets[socket].detached.remove(key);
+        let (doc, clock) = before.unwrap_or_else(|| (self.new_document(), 0));
+        let token = self.sockets[socket].token.clone();
+        self.sockets[socket].replicas.push(Replica { clock, ..Replica::new(key, doc) });
+        let replica = self.sockets[socket].replicas.len() - 1;
+        self.sockets[socket].send(replica, &client::auth(&token));
+        replica
+    }
+
+    /// Takes a document off a Hocuspocus socket.
+    pub fn detach(&mut self, socket: usize, replica: usize) {
+        self.sockets[socket].send(replica, &client::LEAVE);
+        let gone = self.sockets[socket].replicas.remove(replica);
+        self.sockets[socket].detached.insert(gone.key, (gone.doc, gone.clock));
+    }
+
+    pub fn replica(&self, socket: usize) -> &Replica {
+        &self.sockets[socket].replicas[0]
+    }
+
+    pub fn replica_mut(&mut self, socket: usize) -> &mut Replica {
+        &mut self.sockets[socket].replicas[0]
+    }
+
+    /// Writes at the end of a document's text and sends the update.
+    pub fn write(&mut self, socket: usize, text: &str) {
+        let update = self.replica(socket).insert(u32::MAX, text);
+        self.sockets[socket].send_update(0, &update);
+    }
+
+    /// Shows or renews a client's awareness.
+    pub fn show(&mut self, socket: usize, replica: usize, json: &str) {
+        let replica_of = &mut self.sockets[socket].replicas[replica];
+        replica_of.clock += 1;
+        let body = client::awareness(&[(replica_of.client(), replica_of.clock, json)]);
+        self.sockets[socket].send(replica, &body);
+    }
+
+    /// The client's end of the socket goes, in whatever way.
+    pub fn hang_up(&mut self, socket: usize) {
+        let gone = &mut self.sockets[socket];
+        if gone.end.is_some() {
+            return;
+        }
+        gone.end = Some(End::ByClient);
+        if let Some((shard, connection)) = gone.place.take() {
+            self.connections[usize::from(shard)].remove(connection);
+            self.tell(usize::from(shard), Event::Closed { connection });
+        }
+    }
+
+    /// How the server ended it.
+    pub fn code(&self, socket: usize) -> Option<u16> {
+        match &self.sockets[socket].end {
+            Some(End::ByServer(refusal)) => Some(refusal.code()),
+            _ => None,
+        }
+    }
+
+    // --- the control shard
+
+    pub fn revoke(&mut self, key_id: &str) {
+        self.newest_keys = Arc::new(self.newest_keys.without_key(TENANT, key_id));
+        for shard in self.shards() {
+            self.send(CONTROL, shard, Letter::Keys(Arc::clone(&self.newest_keys)));
+            self.send(CONTROL, shard, Letter::KeyRevoked { tenant: TENANT, key_id: key_id.into() });
+        }
+    }
+
+    pub fn set_keys(&mut self, sets: Arc<KeySets>) {
+        for shard in self.shards() {
+            self.send(CONTROL, shard, Letter::Keys(Arc::clone(&sets)));
+        }
+    }
+
+    pub fn drain(&mut self, over: Duration) {
+        for shard in self.shards() {
+            self.send(CONTROL, shard, Letter::Drain { over });
+        }
+    }
+
+    fn control(&mut self, from: ShardIndex, letter: Letter) {
+        let answer = match letter {
+            Letter::Release(claim) => return self.ledger.release(claim),
+            _ if self.mute => return,
+            Letter::Reserve { ticket, claim, limits } => {
+                let outcome = self.ledger.reserve(claim, limits);
+                let usage = self.ledger.usage(claim.app);
+                assert!(outcome.is_err() || !claim.connection || usage.connections <= limits.connections_max);
+                assert!(outcome.is_err() || usage.documents <= limits.documents_max.max(usage.documents));
+                Letter::Reserved { ticket, outcome }
+            }
+            Letter::LeaseOps { app, ops_per_minute, wanted } => {
+                let lease = self.windows.lease(self.now.monotonic, app, ops_per_minute, wanted);
+                *self.leased.entry(app).or_default() += u64::from(lease.granted);
+                Letter::OpsLeased { app, granted: lease.granted, window_ends: lease.window_ends }
+            }
+            Letter::RefreshKeys { ticket } => {
+                self.send(CONTROL, from, Letter::Keys(Arc::clone(&self.newest_keys)));
+                Letter::KeysRefreshed { ticket }
+            }
+            _ => unreachable!("the control shard is sent no such letter"),
+        };
+        self.send(CONTROL, from, answer);
+    }
+
+    // --- the network
+
+    fn shards(&self) -> std::ops::Range<ShardIndex> {
+        0..u16::try_from(self.engines.len()).unwrap()
+    }
+
+    fn send(&mut self, from: ShardIndex, to: ShardIndex, letter: Letter) {
+        let delay = if self.delay_ms_max == 0 { 0 } else { self.random.below(self.delay_ms_max + 1) };
+        let pipe = self.pipes.entry((from, to)).or_default();
+        let last = pipe.back().map_or(Duration::ZERO, |(due, _)| *due);
+        pipe.push_back((last.max(self.now.monotonic + Duration::from_millis(delay)), letter));
+    }
+
+    /// Delivers what is due between two, in one turn of the receiver.
+    fn deliver(&mut self, from: ShardIndex, to: ShardIndex) {
+        loop {
+            let Some(pipe) = self.pipes.get_mut(&(from, to)) else { break };
+            let Some((_, letter)) = pipe.pop_front_if(|(due, _)| *due <= self.now.monotonic) else { break };
+            self.deliver_letter(from, to, letter);
+            if self.chaotic && self.random.one_in(3) {
+                break;
+            }
+        }
+        if to != CONTROL {
+            self.end_of_turn(usize::from(to));
+        }
+    }
+
+    fn deliver_letter(&mut self, from: ShardIndex, to: ShardIndex, letter: Letter) {
+        if to == CONTROL {
+            return self.control(from, letter);
+        }
+        let shard = usize::from(to);
+        match letter {
+            Letter::Mail(mail) => self.hear(shard, Event::Mail { from, mail }),
+            Letter::HandOver { socket, opening } => self.handed_over(shard, socket, opening),
+            Letter::Reserved { ticket, outcome } => self.hear(shard, Event::Reserved { ticket, outcome }),
+            Letter::OpsLeased { app, granted, window_ends } => {
+                self.hear(shard, Event::OpsLeased { app, granted, window_ends });
+            }
+            Letter::KeysRefreshed { ticket } => self.hear(shard, Event::KeysRefreshed { ticket }),
+            Letter::Keys(sets) => self.hear(shard, Event::Keys { sets }),
+            Letter::KeyRevoked { tenant, key_id } => self.hear(shard, Event::KeyRevoked { tenant, key_id }),
+            Letter::Drain { over } => self.hear(shard, Event::Drain { over }),
+            _ => unreachable!("no shard is sent such a letter"),
+        }
+    }
+
+    fn handed_over(&mut self, shard: usize, socket: usize, opening: Opening) {
+        let connection = self.connections[shard].insert(socket);
+        let index = u16::try_from(shard).unwrap();
+        self.sockets[socket].place = Some((index, connection));
+        self.hear(shard, Event::Opened { connection, opening });
+        if self.sockets[socket].end.is_some() {
+            self.sockets[socket].place = None;
+            self.connections[shard].remove(connection);
+            self.hear(shard, Event::Closed { connection });
+        }
+    }
+
+    // --- a shard's loop
+
+    fn tell(&mut self, shard: usize, event: Event<'_>) {
+        self.hear(shard, event);
+        self.end_of_turn(shard);
+    }
+
+    fn hear(&mut self, shard: usize, event: Event<'_>) {
+        self.engines[shard].handle_event(self.now, event);
+        self.carry_out(shard);
+        self.open_turns.insert(shard);
+    }
+
+    fn end_of_turn(&mut self, shard: usize) {
+        if !self.chaotic || self.random.one_in(2) {
+            self.finish_turn(shard);
+        }
+    }
+
+    fn finish_turn(&mut self, shard: usize) {
+        self.open_turns.remove(&shard);
+        self.engines[shard].handle_timeout(self.now);
+        loop {
+            self.carry_out(shard);
+            let full = self.transmit(shard);
+            self.carry_out(shard);
+            if full.is_empty() {
+                return;
+            }
+            for socket in full {
+                if let Some((_, connection)) = self.sockets[socket].place {
+                    self.engines[shard].handle_event(self.now, Event::Stalled { connection });
+                }
+            }
+        }
+    }
+
+    fn transmit(&mut self, shard: usize) -> Vec<usize> {
+        let (mut out, mut full) = (Vec::new(), Vec::new());
+        while let Some(connection) = self.engines[shard].poll_transmit(self.now, &mut out) {
+            let &at =
+                self.connections[shard].get(connection).expect("the engine writes to open sockets only");
+            let socket = &mut self.sockets[at];
+            socket.incoming.append(&mut out);
+            if !socket.stalled && socket.incoming.len() > self.outbox_bytes_max {
+                socket.stalled = true;
+                full.push(at);
+            }
+        }
+        assert!(out.is_empty(), "bytes for nobody");
+        full
+    }
+
+    fn carry_out(&mut self, shard: usize) {
+        let from = u16::try_from(shard).unwrap();
+        while let Some(effect) = self.engines[shard].poll_effect() {
+            match effect {
+                Effect::Reserve { ticket, claim, limits } => {
+                    self.send(from, CONTROL, Letter::Reserve { ticket, claim, limits });
+                }
+                Effect::Release { claim } => self.send(from, CONTROL, Letter::Release(claim)),
+                Effect::LeaseOps { app, ops_per_minute, wanted } => {
+                    self.send(from, CONTROL, Letter::LeaseOps { app, ops_per_minute, wanted });
+                }
+                Effect::RefreshKeys { ticket, .. } => {
+                    self.send(from, CONTROL, Letter::RefreshKeys { ticket });
+                }
+                Effect::Mail { to, mail } => self.send(from, to, Letter::Mail(mail)),
+                Effect::Move { connection, to, opening } => {
+                    let socket = self.connections[shard].remove(connection).expect("it moves once");
+                    self.sockets[socket].place = None;
+                    assert!(!self.sockets[socket].stalled, "a socket that takes nothing stays where it is");
+                    self.send(from, to, Letter::HandOver { socket, opening });
+                }
+                Effect::Close { connection, refusal } => {
+                    // Its client may have hung up in the same turn.
+                    let Some(at) = self.connections[shard].remove(connection) else { continue };
+                    let socket = &mut self.sockets[at];
+                    socket.place = None;
+                    // A client that hung up while its socket was on its way has ended it already.
+                    assert!(!matches!(socket.end, Some(End::ByServer(_))), "a socket ends once");
+                    socket.end.get_or_insert(End::ByServer(refusal));
+                }
+                Effect::Denied { connection, .. } => {
+                    assert!(self.connections[shard].get(connection).is_some(), "denied after the end");
+                }
+            }
+        }
+    }
+
+    // --- time
+
+    /// Everything that may happen at this moment.
+    fn choices(&self) -> Vec<Choice> {
+        let due = |(_, pipe): &(_, &VecDeque<(Duration, Letter)>)| {
+            pipe.front().is_some_and(|(due, _)| *due <= self.now.monotonic)
+        };
+        let mut choices: Vec<Choice> =
+            self.pipes.iter().filter(due).map(|(&(from, to), _)| Choice::Deliver(from, to)).collect();
+        for (at, socket) in self.sockets.iter().enumerate() {
+            if socket.end.is_none() {
+                if !socket.outgoing.is_empty() && socket.place.is_some() && !socket.stalled {
+                    choices.push(Choice::Receive(at));
+                }
+                if !socket.incoming.is_empty() && socket.reads {
+                    choices.push(Choice::Read(at));
+                }
+            }
+        }
+        if choices.is_empty() || self.chaotic {
+            choices.extend(self.open_turns.iter().map(|&shard| Choice::Finish(shard)));
+        }
+        choices
+    }
+
+    /// Lets one thing happen, if anything may.
+    pub fn step(&mut self) -> bool {
+        let choices = self.choices();
+        if choices.is_empty() {
+            return false;
+        }
+        let choice = if self.chaotic { *self.random.pick(&choices) } else { choices[0] };
+        match choice {
+            Choice::Deliver(from, to) => self.deliver(from, to),
+            Choice::Finish(shard) => self.finish_turn(shard),
+            Choice::Receive(at) => {
+                let message = self.sockets[at].outgoing.pop_front().unwrap();
+                let (shard, connection) = self.sockets[at].place.unwrap();
+                let message = Incoming::Binary(&message);
+                self.tell(usize::from(shard), Event::Received { connection, message });
+            }
+            Choice::Read(at) => {
+                self.sockets[at].read();
+                if std::mem::take(&mut self.sockets[at].stalled)
+                    && let Some((shard, connection)) = self.sockets[at].place
+                {
+                    self.tell(usize::from(shard), Event::Resumed { connection });
+                }
+            }
+        }
+        true
+    }
+
+    /// A control frame or a text message of a client, at once.
+    pub fn receive(&mut self, socket: usize, message: Incoming<'_>) {
+        let (shard, connection) = self.sockets[socket].place.expect("it is open");
+        self.tell(usize::from(shard), Event::Received { connection, message });
+    }
+
+    /// The server takes in everything a client has sent, in one turn.
+    pub fn receive_at_once(&mut self, socket: usize) {
+        let (shard, connection) = self.sockets[socket].place.expect("it is open");
+        let shard = usize::from(shard);
+        while let Some(message) = self.sockets[socket].outgoing.pop_front() {
+            let message = Incoming::Binary(&message);
+            self.engines[shard].handle_event(self.now, Event::Received { connection, message });
+        }
+        self.finish_turn(shard);
+    }
+
+    /// Lets everything happen that is under way. Time moves only as far as the network is slow.
+    pub fn settle(&mut self) {
+        for _ in 0..1_000_000 {
+            if self.step() {
+                continue;
+            }
+            let Some(due) = self.next_letter() else { return };
+            self.set_time(due);
+        }
+        panic!("it never settles");
+    }
+
+    fn next_letter(&self) -> Option<Duration> {
+        self.pipes.values().filter_map(|pipe| pipe.front()).map(|(due, _)| *due).min()
+    }
+
+    /// Lets time pass, and everything that falls due happen in its time.
+    pub fn pass(&mut self, by: Duration) {
+        let until = self.now.monotonic + by;
+        for _ in 0..1_000_000 {
+            if self.step() {
+                continue;
+            }
+            let timeout = self.engines.iter().filter_map(Engine::poll_timeout).min();
+            let next = timeout.into_iter().chain(self.next_letter()).min();
+            match next.filter(|next| *next <= until) {
+                Some(next) => self.set_time(next),
+                None => {
+                    self.set_time(until);
+                    return;
+                }
+            }
+        }
+        panic!("time stands still");
+    }
+
+    pub fn pass_s(&mut self, seconds: u64) {
+        self.pass(Duration::from_secs(seconds));
+        self.settle();
+    }
+
+    fn set_time(&mut self, at: Duration) {
+        let at = at.max(self.now.monotonic);
+        self.now = Now { monotonic: at, unix_s: UNIX_S + at.as_secs() - 1000 };
+        for shard in 0..self.engines.len() {
+            if self.engines[shard].poll_timeout().is_some_and(|due| due <= at) {
+                self.finish_turn(shard);
+            }
+        }
+    }
+
+    // --- what the engines hold
+
+    /// The server's own copy of a document, if there is one.
+    pub fn server_document(&mut self, app: AppId, name: &str) -> Option<yrs::Doc> {
+        use yrs::updates::decoder::Decode;
+        let id = DocumentId { app, name: DocumentName::parse(name).unwrap() };
+        let shard = usize::from(id.shard(u16::try_from(self.engines.len()).unwrap()));
+        let engine = &mut self.engines[shard];
+        let &key = engine.rooms_by_id.get(&id)?;
+        let encoded = engine.rooms.get_mut(key).unwrap().document.encode();
+        let doc = client::document(u64::MAX >> 11);
+        let update = yrs::Update::decode_v1(&encoded).unwrap();
+        yrs::Transact::transact_mut(&doc).apply_update(update).unwrap();
+        Some(doc)
+    }
+
+    pub fn counters(&self) -> crate::engine::Counters {
+        let mut sum = crate::engine::Counters::default();
+        for counters in self.engines.iter().map(Engine::counters) {
+            sum.updates_in += counters.updates_in;
+            sum.updates_parked += counters.updates_parked;
+            sum.resyncs += counters.resyncs;
+            sum.crdt_panics += counters.crdt_panics;
+            sum.sessions += counters.sessions;
+        }
+        sum
+    }
+
+    /// Nothing of anybody is left anywhere.
+    pub fn assert_empty(&self) {
+        for engine in &self.engines {
+            let shard = engine.shard;
+            assert_eq!(engine.connections.len(), 0, "connections of shard {shard}");
+            assert_eq!(engine.sessions.len(), 0, "sessions of shard {shard}");
+            assert_eq!(engine.links.len(), 0, "links of shard {shard}");
+            assert_eq!(engine.remote_links.len(), 0, "remote links of shard {shard}");
+            assert_eq!(engine.rooms.len(), 0, "rooms of shard {shard}");
+            assert_eq!(engine.rooms_by_id.len(), 0, "rooms by id of shard {shard}");
+            assert_eq!(engine.questions.len(), 0, "questions of shard {shard}");
+            assert_eq!(engine.meters.len(), 0, "meters of shard {shard}");
+            assert_eq!(engine.dirty.len(), 0, "dirty links of shard {shard}");
+            assert_eq!(engine.turn_rooms.len(), 0, "turns of shard {shard}");
+        }
+        assert_eq!(self.ledger.totals().connections, 0, "connections in the ledger");
+        assert_eq!(self.ledger.totals().documents, 0, "documents in the ledger");
+        assert_eq!(self.ledger.totals().apps, 0, "apps in the ledger");
+        assert_eq!(self.ledger.totals().unmatched_releases_total, 0);
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Choice {
+    Deliver(ShardIndex, ShardIndex),
+    Receive(usize),
+    Read(usize),
+    Finish(usize),
+}
+
+impl Engine {
+    pub fn question_count(&self) -> usize {
+        self.questions.len()
+    }
+
+    pub fn timer_count(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Awareness states of all documents, those of clients that left included.
+    pub fn awareness_entries(&self) -> usize {
+        self.rooms.iter().map(|(_, room)| room.awareness.len()).sum()
+    }
+
+    /// What all connections keep of routing keys.
+    pub fn key_bytes(&self) -> usize {
+        self.channels().map(|channel| channel.key.len()).sum()
+    }
+
+    /// Messages that wait for a claim or a lease.
+    pub fn held_bytes(&self) -> usize {
+        let of_channels: usize =
+            self.channels().flat_map(|channel| &channel.held).map(|body| body.len()).sum();
+        let of_sessions = self.sessions.iter().flat_map(|(_, session)| &session.held);
+        of_channels + of_sessions.map(|body| body.len()).sum::<usize>()
+    }
+
+    fn channels(&self) -> impl Iterator<Item = &Channel> {
+        let connections = self.connections.keys().filter_map(|key| self.connections.get(key));
+        connections.flat_map(|connection| connection.channels.iter())
+    }
+}

@@ -4,7 +4,6 @@
 //! statistics. `WIRESOCKET_SEED` repeats a run.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, unsafe_code)]
 
-#[allow(unused_imports)] // each test file uses its own part of it
 mod support;
 mod trace;
 

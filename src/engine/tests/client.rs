@@ -176,7 +176,9 @@ impl Replica {
 
     pub fn set(&self, key: &str, value: i64) -> Vec<u8> {
         let map = self.doc.get_or_insert_map("map");
-        self.change(|_, txn| drop(map.insert(txn, key, value)))
+        self.change(|_, txn| {
+            map.insert(txn, key, value);
+        })
     }
 
     pub fn step_one(&self) -> Vec<u8> {

@@ -167,8 +167,7 @@ fn an_update_on_which_the_crdt_panics_ends_its_sender_and_nobody_else() {
 
 #[test]
 fn malformed_messages_close_with_their_code_and_nobody_else_notices() {
-    let deep: Vec<u8> =
-        [vec![1, 1, 9, 0, 8, 1, 1, b'a'], vec![1], vec![117, 1].repeat(5_000), vec![0]].concat();
+    let deep: Vec<u8> = [vec![1, 1, 9, 0, 8, 1, 1, b'a'], vec![1], [117, 1].repeat(5_000), vec![0]].concat();
     let cases: [(&str, Vec<u8>, u16); 10] = [
         ("nothing", vec![], 1002),
         ("an unknown sync step", vec![0, 3, 0], 1002),

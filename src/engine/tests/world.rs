@@ -354,8 +354,7 @@ impl World {
 
     /// Delivers what is due between two, in one turn of the receiver.
     fn deliver(&mut self, from: ShardIndex, to: ShardIndex) {
-        loop {
-            let Some(pipe) = self.pipes.get_mut(&(from, to)) else { break };
+        while let Some(pipe) = self.pipes.get_mut(&(from, to)) {
             let Some((_, letter)) = pipe.pop_front_if(|(due, _)| *due <= self.now.monotonic) else { break };
             self.deliver_letter(from, to, letter);
             if self.chaotic && self.random.one_in(3) {

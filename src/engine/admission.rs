@@ -102,7 +102,7 @@ impl Engine {
         refusal: Refusal,
     ) -> Result<(), Refusal> {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
-        connection.denied_at = Some(now.monotonic);
+        connection.idle_since = Some(now.monotonic);
         let link = connection.link;
         let reason = format!("{} {}", refusal.code(), refusal.reason());
         if let Some(frames) = self.frames(link) {

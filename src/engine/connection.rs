@@ -39,7 +39,8 @@ pub struct Connection {
     pub(super) received_at: Duration,
     pub(super) sent_at: Duration,
     pinged_at: Duration,
-    pub(super) denied_at: Option<Duration>,
+    /// When it last was refused a document or left one: the beginning of a time without any.
+    pub(super) idle_since: Option<Duration>,
     drain_at: Option<Duration>,
     /// What it sent while nobody with a valid token was behind it.
     unauthenticated_bytes: usize,
@@ -130,6 +131,11 @@ impl Connection {
         self.next_channel
     }
 
+    /// It never asked for a document.
+    fn awaits_authentication(&self) -> bool {
+        self.channels.is_empty() && self.idle_since.is_none()
+    }
+
     /// Somebody with a valid token is behind this socket.
     fn is_authenticated(&self) -> bool {
         self.grant.is_some() || self.channels.iter().any(|channel| channel.grant.is_some())
@@ -162,7 +168,7 @@ impl Engine {
             received_at: at,
             sent_at: at,
             pinged_at: at,
-            denied_at: None,
+            idle_since: None,
             drain_at: None,
             unauthenticated_bytes: 0,
             check_at: Duration::MAX,
@@ -308,6 +314,7 @@ impl Engine {
                 self.leave_channel(now, id, channel_id);
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.channels.retain(|channel| channel.id != channel_id);
+                    connection.idle_since = Some(now.monotonic);
                 }
             }
             Message::BroadcastStateless => {
@@ -342,7 +349,7 @@ impl Engine {
         if connection.wire != Some(Wire::Hocuspocus) {
             return self.close_connection(now, id, refusal);
         }
-        connection.denied_at = Some(now.monotonic);
+        connection.idle_since = Some(now.monotonic);
         let link = connection.link;
         let Some(channel) = connection.channel_mut(channel_id) else { return };
         channel.state = ChannelState::Denied;
@@ -465,7 +472,8 @@ impl Engine {
         if connection.drain_at.is_some_and(|due| at >= due) {
             return Some(self.draining_refusal());
         }
-        if connection.channels.is_empty() && at >= connection.opened_at + settings.authentication_timeout {
+        if connection.awaits_authentication() && at >= connection.opened_at + settings.authentication_timeout
+        {
             return Some(Refusal::MissingToken);
         }
         let waits_since = connection.channels.iter().filter(|c| c.is_waiting()).map(|c| c.created_at).min();
@@ -474,7 +482,7 @@ impl Engine {
             return Some(self.overloaded_refusal());
         }
         let only_denied = connection.channels.iter().all(|c| matches!(c.state, ChannelState::Denied));
-        if only_denied && connection.denied_at.is_some_and(|denied| at >= denied + settings.idle_timeout) {
+        if only_denied && connection.idle_since.is_some_and(|since| at >= since + settings.idle_timeout) {
             return Some(Refusal::Normal("No document is open".into()));
         }
         match self.links.get(connection.link).and_then(|link| link.stalled_at) {
@@ -490,7 +498,7 @@ impl Engine {
         let settings = &self.settings;
         let mut next = (connection.received_at.max(connection.pinged_at) + settings.ping_interval)
             .min(connection.sent_at + settings.keep_alive_interval);
-        if connection.channels.is_empty() {
+        if connection.awaits_authentication() {
             next = next.min(connection.opened_at + settings.authentication_timeout);
         }
         for channel in connection.channels.iter().filter(|channel| channel.is_waiting()) {

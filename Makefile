@@ -27,8 +27,8 @@ build: npm-if-possible
 # The playground is the only part that needs npm. Without it everything else builds and runs.
 .PHONY: npm-if-possible
 npm-if-possible:
-	@command -v npm >/dev/null || tuning/install-packages nodejs npm || \
-	  echo "npm is missing and can't be installed here (apt-get install nodejs npm): going on without the playground"
+	@command -v npm >/dev/null || tuning/install-packages nodejs npm >&2 || \
+	  echo "npm is missing and can't be installed here (apt-get install nodejs npm): going on without the playground" >&2
 
 playground: $(PLAYGROUND)
 

@@ -2,6 +2,7 @@
 //! and the playground.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -70,7 +71,8 @@ pub fn start(listen: SocketAddr, shards: Option<u16>, json: bool) -> Result<Node
     let greeting = if json { format!("{}\n", demo.connection()?) } else { demo.greeting()? };
     let tenant = demo.tenant;
     let node = Node::start(config, listeners, vec![(tenant, jwks)], Some(routes(Arc::new(demo))))?;
-    print!("{greeting}");
+    // Whoever started it may not care to read this.
+    let _ = std::io::stdout().write_all(greeting.as_bytes());
     Ok(node)
 }
 

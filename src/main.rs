@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -60,12 +61,17 @@ fn main() -> ExitCode {
         Command::Node { config } => run_node(&config),
         Command::CheckConfig { file } => check_config(&file),
         Command::Token(args) => match mint::run(&args) {
-            Ok(text) => {
-                println!("{text}");
-                ExitCode::SUCCESS
-            }
+            Ok(text) => print(&format!("{text}\n")),
             Err(error) => failed(&error),
         },
+    }
+}
+
+/// Prints a result. A reader that has gone away (`| head`) is no failure.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => failed(&error),
+        _ => ExitCode::SUCCESS,
     }
 }
 
@@ -120,6 +126,7 @@ fn run_node(file: &Path) -> ExitCode {
         Listeners::bind(&config).and_then(|listeners| Node::start(config, listeners, Vec::new(), None));
     match node {
         Ok(node) => serve(node.with_reload(file, log_level)),
+        Err(error) if error.is_configuration() => wrong_configuration(&error),
         Err(error) => failed(&error),
     }
 }
@@ -127,17 +134,20 @@ fn run_node(file: &Path) -> ExitCode {
 fn check_config(file: &Path) -> ExitCode {
     match config::load(file) {
         Ok(config) => {
-            print!("{}", config::effective_toml(&config));
             for warning in config.warnings() {
                 eprintln!("warning: {warning}");
             }
-            ExitCode::SUCCESS
+            // The file may be meant for another host, so this is no mistake of its own.
+            if let Some(dir) = config.keys.key_dir.as_ref().filter(|dir| !dir.is_dir()) {
+                eprintln!("warning: auth.key_dir is no directory on this host: {}", dir.display());
+            }
+            print(&config::effective_toml(&config))
         }
         Err(error) => wrong_configuration(&error),
     }
 }
 
-fn wrong_configuration(error: &config::LoadError) -> ExitCode {
+fn wrong_configuration(error: &dyn std::error::Error) -> ExitCode {
     failed(error);
     ExitCode::from(WRONG_CONFIGURATION)
 }

@@ -327,7 +327,7 @@ fn generate_key(directory: &Path, tenant: Uuid, key_id: Option<&str>) -> Result<
     fs::rename(&partial, &jwks_path).map_err(write_error(&jwks_path))?;
     Ok(format!(
         "private key: {} (keep it secret)\nkey set:     {} (for the node's key directory)\nkey id:      {key_id}\n\
-         a token:     wiresocket token --key {}",
+         a token:     wiresocket token --issuer <auth.issuer> --key {}",
         pem_path.display(),
         jwks_path.display(),
         pem_path.display(),

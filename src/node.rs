@@ -72,6 +72,19 @@ pub enum NodeError {
     ControlEnded,
 }
 
+impl NodeError {
+    /// Whether another configuration is what it takes; starting again is not.
+    #[must_use]
+    pub const fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Layout(_)
+                | Self::LockedMemory { .. }
+                | Self::Control(control::StartError::Keys(_) | control::StartError::JwksUrl { .. })
+        )
+    }
+}
+
 /// The listening sockets of a node, one per shard on the same address (`SO_REUSEPORT`).
 #[derive(Debug)]
 pub struct Listeners {
@@ -93,6 +106,8 @@ impl Listeners {
             return Err(NodeError::LockedMemory { shards: layout.shards.len(), need, have });
         }
         let mut address = config.node.listen;
+        // The shards share their port, and would share it with another node's just as well: ask without sharing first.
+        bind(address, false).map_err(|source| NodeError::Listen { address, source })?;
         let mut sockets = Vec::with_capacity(layout.shards.len());
         for _ in &layout.shards {
             let socket = listen(address).map_err(|source| NodeError::Listen { address, source })?;
@@ -109,14 +124,19 @@ impl Listeners {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, share: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(share)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bind(address, true)?;
     // Accepted sockets inherit it: small messages go out at once.
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

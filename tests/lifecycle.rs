@@ -407,3 +407,15 @@ fn a_node_that_cannot_start_says_why() {
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("no-guid.json"), "{err}");
 }
+
+#[test]
+fn a_taken_port_is_not_shared_with_another_node() {
+    let first = support::Server::dev(2);
+    let second = std::process::Command::new(env!("CARGO_BIN_EXE_wiresocket"))
+        .args(["dev", "--json", "--listen", &first.address.to_string()])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot listen on"), "{said}");
+}

@@ -34,7 +34,11 @@ pub struct Replica {
 impl Replica {
     /// Speaks `wire` on an open connection; nothing is sent yet.
     pub fn new(client: Client, wire: Wire) -> Self {
-        let doc = Doc::new();
+        Self::of(Doc::new(), client, wire)
+    }
+
+    /// Like [`Replica::new`], with a document of the caller's making.
+    pub fn of(doc: Doc, client: Client, wire: Wire) -> Self {
         let text = doc.get_or_insert_text("content");
         Self {
             client,

@@ -17,7 +17,7 @@ use yrs::{Any, Doc, Map, Options, Out, ReadTxn, StateVector, Text, Transact, Wri
 
 const NAME: &str = "attacked";
 const BOMB: [u8; 4] = [0xff, 0xff, 0xff, 0x7a];
-const GROWTH_BYTES_MAX: u64 = 160 << 20;
+const GROWTH_BYTES_MAX: u64 = 48 << 20;
 /// Where a case leaves open whether it is malformed or too big, or is random: these say what is wrong with input.
 const INPUT_CODES: [u16; 4] = [1002, 1003, 1007, 1009];
 
@@ -31,7 +31,7 @@ type Kind = fn(&mut Stage);
 fn hostile_input_harms_only_its_sender() {
     let mut stage = Stage::new();
     let before = stage.server.rss_bytes();
-    let kinds: [(&str, Kind); 13] = [
+    let kinds: [(&str, Kind); 12] = [
         ("count bombs", |stage| stage.attack_all(count_bombs())),
         ("nesting", |stage| stage.attack_all(nesting())),
         ("length prefixes", |stage| stage.attack_all(length_prefixes())),
@@ -42,7 +42,6 @@ fn hostile_input_harms_only_its_sender() {
         ("mutations", mutations),
         ("random bytes", random_bytes),
         ("request heads", request_heads),
-        ("floods", floods),
         ("routing keys", routing_keys),
         ("thousands of documents", thousands_of_documents),
     ];
@@ -54,6 +53,13 @@ fn hostile_input_harms_only_its_sender() {
     let after = stage.server.rss_bytes();
     assert!(after < before + GROWTH_BYTES_MAX, "{before} bytes grew to {after}");
     assert_eq!(stage.server.metrics().closes(1011), 0.0, "a fault of the server's own");
+}
+
+/// On a server of its own: it is about memory and time, not about one wrong byte.
+#[test]
+fn answers_that_nobody_reads_are_bounded() {
+    let mut stage = Stage::new();
+    floods(&mut stage);
 }
 
 /// One server, two good editors of one document, and what an attacker needs.

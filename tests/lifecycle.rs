@@ -399,7 +399,7 @@ fn a_node_that_cannot_start_says_why() {
     let missing = dir.path().join("missing");
     let setup = || NodeSetup::without_keys().set("auth.key_dir", missing.to_str().expect("UTF-8"));
     let (code, _, err) = start(setup());
-    assert_eq!(code, Some(1), "{err}");
+    assert_eq!(code, Some(78), "{err}");
     assert!(err.contains("missing") && err.contains("could not load the verification keys"), "{err}");
     let keys = server.key_dir();
     std::fs::write(keys.join("no-guid.json"), "{}").expect("written");

@@ -367,6 +367,37 @@ impl Schedule {
                 if socket.end.is_none() && replica.open {
                     let name = replica.key.split('\0').next().unwrap().to_owned();
                     present.entry((socket.app, name)).or_default().push((at, replica_at));
+                    if replica.unacknowledged > 0 {
+                        for e in &self.world.engines {
+                            for (k, r) in e.rooms.iter() {
+                                if r.id.name.as_str() == "c" {
+                                    eprintln!(
+                                        "DBG room {k:?} {} {:?} {:?} meter {:?}",
+                                        r.id,
+                                        r.document.state(),
+                                        r.document.parked_bytes(),
+                                        e.meters
+                                    );
+                                }
+                            }
+                            for (k, s) in e.sessions.iter() {
+                                eprintln!("DBG session {k:?} {s:?}");
+                            }
+                        }
+                        eprintln!("DBG {:?}", replica.kinds());
+                        for (n, s) in self.world.sockets.iter().enumerate() {
+                            eprintln!(
+                                "{n} {:?} app {} end {:?} {:?}",
+                                s.wire,
+                                s.app,
+                                s.end,
+                                s.replicas
+                                    .iter()
+                                    .map(|r| (r.key.clone(), r.client(), r.open))
+                                    .collect::<Vec<_>>()
+                            );
+                        }
+                    }
                     assert_eq!(replica.unacknowledged, 0, "socket {at}, {:?}", replica.key);
                 }
             }

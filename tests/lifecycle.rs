@@ -404,7 +404,7 @@ fn a_node_that_cannot_start_says_why() {
     let keys = server.key_dir();
     std::fs::write(keys.join("no-guid.json"), "{}").expect("written");
     let (code, _, err) = start(setup().set("auth.key_dir", keys.to_str().expect("UTF-8")));
-    assert_eq!(code, Some(1), "{err}");
+    assert_eq!(code, Some(78), "{err}");
     assert!(err.contains("no-guid.json"), "{err}");
 }
 

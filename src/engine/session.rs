@@ -18,7 +18,7 @@ use super::prescan;
 use super::slab::Key;
 use super::state_vector::StateVector;
 use super::timers::Timer;
-use super::turn::{Segment, Turn};
+use super::turn::Turn;
 use crate::protocol::close::Refusal;
 use crate::protocol::document::{AppId, DocumentId};
 use crate::protocol::message::{Framing, Message, Wire};
@@ -80,15 +80,12 @@ enum Outcome {
 }
 
 impl Session {
-    /// The part of a turn that this session takes, if it takes any.
-    pub(super) const fn segment<'t>(&self, turn: &'t Turn) -> Option<&'t Segment> {
+    /// Appends what this session gets of a turn, and says how many frames that was.
+    pub(super) fn copy_turn(&self, key: Key, turn: &Turn, out: &mut Vec<u8>) -> u64 {
         if self.behind.is_some() || self.key.is_some() {
-            return None;
+            return 0;
         }
-        match self.wire {
-            Wire::YWebsocket => Some(&turn.y_websocket),
-            Wire::Hocuspocus => Some(&turn.hocuspocus),
-        }
+        turn.copy_for(key, self.wire, out)
     }
 
     fn framing<'a>(&'a self, name: &'a str) -> Framing<'a> {
@@ -171,6 +168,9 @@ impl Engine {
         room.empty_since = None;
         let key = self.sessions.insert(session);
         room.sessions.push(key);
+        if let Some(turn) = &mut room.turn {
+            turn.join(key);
+        }
         if let Some(link) = self.links.get_mut(link) {
             link.sessions.push(key);
         }
@@ -517,7 +517,7 @@ impl Engine {
             .awareness
             .apply(now.monotonic, key, &mut session.owned, session.began, update, limits)
             .map_err(|error| match error {
-                AwarenessError::Encoding(_) | AwarenessError::Json => {
+                AwarenessError::Encoding(_) | AwarenessError::Json | AwarenessError::Depth => {
                     Refusal::InvalidPayload(format!("Malformed awareness: {error}").into())
                 }
                 AwarenessError::StateTooBig { .. } | AwarenessError::TooManyClients { .. } => {
@@ -557,6 +557,12 @@ impl Engine {
         match self.links.get(session.link).map(|link| link.target) {
             Some(Target::Socket(connection)) => self.channel_ended(now, connection, channel, refusal),
             Some(Target::Shard { shard, connection }) => {
+                // What it was told before goes before.
+                let frames = self.links.get_mut(session.link).map(|link| std::mem::take(&mut link.frames));
+                if let Some(frames) = frames.filter(|frames| !frames.is_empty()) {
+                    let mail = Mail { connection, body: MailBody::Deliver { frames } };
+                    self.effects.push_back(Effect::Mail { to: shard, mail });
+                }
                 self.session_left(now, key);
                 let mail = Mail { connection, body: MailBody::Ended { channel, refusal } };
                 self.effects.push_back(Effect::Mail { to: shard, mail });
@@ -718,6 +724,11 @@ impl Engine {
             MailBody::Leave { channel } => {
                 if let Some(session) = find(self, channel) {
                     self.session_left(now, session);
+                }
+            }
+            MailBody::End { channel, refusal } => {
+                if let Some(session) = find(self, channel) {
+                    self.end_session(now, session, refusal);
                 }
             }
             MailBody::OpsPerMinute { channel, ops_per_minute } => {

@@ -9,7 +9,6 @@ pub mod http;
 pub mod jwks;
 pub mod keys;
 pub mod metrics;
-pub mod random;
 pub mod replica;
 pub mod server;
 pub mod wire;
@@ -19,7 +18,6 @@ use std::time::{Duration, Instant};
 pub use self::client::{Answer, Client, Incoming, Upgrade};
 pub use self::keys::{Tenant, Token, test_key};
 pub use self::metrics::Metrics;
-pub use self::random::Random;
 pub use self::replica::Replica;
 pub use self::server::{NodeSetup, Server};
 

@@ -46,10 +46,8 @@ impl Engine {
         let room = self.rooms.get(session.room)?;
         if session.behind.is_none() {
             // What this turn has gathered so far is part of the state that counts as delivered.
-            if let Some(segment) = room.turn.as_ref().and_then(|turn| session.segment(turn))
-                && let Some(link) = self.links.get_mut(session.link)
-            {
-                self.counters.updates_out += segment.copy_for(key, &mut link.frames);
+            if let (Some(turn), Some(link)) = (&room.turn, self.links.get_mut(session.link)) {
+                self.counters.updates_out += session.copy_turn(key, turn, &mut link.frames);
             }
             let state = room.document.state().clone();
             let (changes, shown) = (room.changes, room.awareness.changes());

@@ -204,9 +204,7 @@ impl Engine {
                 let Some(turn) = self.rooms.get(session.room).and_then(|room| room.turn.as_ref()) else {
                     continue;
                 };
-                if let Some(segment) = session.segment(turn) {
-                    self.counters.updates_out += segment.copy_for(session_key, out);
-                }
+                self.counters.updates_out += session.copy_turn(session_key, turn, out);
             }
             if out.len() == before {
                 continue;

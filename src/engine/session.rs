@@ -18,7 +18,7 @@ use super::prescan;
 use super::slab::Key;
 use super::state_vector::StateVector;
 use super::timers::Timer;
-use super::turn::{Segment, Turn};
+use super::turn::Turn;
 use crate::protocol::close::Refusal;
 use crate::protocol::document::{AppId, DocumentId};
 use crate::protocol::message::{Framing, Message, Wire};
@@ -80,15 +80,12 @@ enum Outcome {
 }
 
 impl Session {
-    /// The part of a turn that this session takes, if it takes any.
-    pub(super) const fn segment<'t>(&self, turn: &'t Turn) -> Option<&'t Segment> {
+    /// Appends what this session gets of a turn, and says how many frames that was.
+    pub(super) fn copy_turn(&self, key: Key, turn: &Turn, out: &mut Vec<u8>) -> u64 {
         if self.behind.is_some() || self.key.is_some() {
-            return None;
+            return 0;
         }
-        match self.wire {
-            Wire::YWebsocket => Some(&turn.y_websocket),
-            Wire::Hocuspocus => Some(&turn.hocuspocus),
-        }
+        turn.copy_for(key, self.wire, out)
     }
 
     fn framing<'a>(&'a self, name: &'a str) -> Framing<'a> {
@@ -171,6 +168,9 @@ impl Engine {
         room.empty_since = None;
         let key = self.sessions.insert(session);
         room.sessions.push(key);
+        if let Some(turn) = &mut room.turn {
+            turn.join(key);
+        }
         if let Some(link) = self.links.get_mut(link) {
             link.sessions.push(key);
         }

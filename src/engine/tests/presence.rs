@@ -173,3 +173,21 @@ fn a_silent_connection_is_kept_alive_with_data() {
         assert_eq!(kept, 1, "an empty awareness within what a provider waits");
     }
 }
+
+#[test]
+fn who_joins_in_the_turn_in_which_the_last_one_left_does_not_see_it() {
+    let mut world = World::new(1);
+    let first = world.join(app(1), "notes");
+    world.settle();
+    let (_, connection) = world.sockets[first].place.unwrap();
+    let shown = client::awareness(&[(world.replica(first).client(), 1, "{}")]);
+    let shown = crate::engine::event::Incoming::Binary(&shown);
+    // All in one turn: it shows itself, hangs up, and another one opens.
+    let engine = &mut world.engines[0];
+    engine.handle_event(world.now, crate::engine::event::Event::Received { connection, message: shown });
+    engine.handle_event(world.now, crate::engine::event::Event::Closed { connection });
+    let second = world.join(app(1), "notes");
+    world.deliver_in_one_turn();
+    world.settle();
+    assert_eq!(world.replica(second).here(), Vec::<u64>::new());
+}

@@ -344,6 +344,13 @@ impl Engine {
 
     /// Refuses one document: in band on a Hocuspocus socket, which stays open; by closing a y-websocket one.
     pub(super) fn deny_channel(&mut self, now: Now, id: ConnectionId, channel_id: u32, refusal: Refusal) {
+        let state =
+            self.connections.get(id).and_then(|c| c.channel(channel_id)).map(|channel| &channel.state);
+        if let Some(&ChannelState::Remote { shard, .. }) = state {
+            // The denial must come behind what its shard has sent: that shard ends the session and says so.
+            let body = MailBody::End { channel: channel_id, refusal };
+            return self.effects.push_back(Effect::Mail { to: shard, mail: Mail { connection: id, body } });
+        }
         self.leave_channel(now, id, channel_id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.wire != Some(Wire::Hocuspocus) {

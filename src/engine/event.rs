@@ -158,6 +158,11 @@ pub enum MailBody {
     Leave {
         channel: u32,
     },
+    /// The socket's shard refuses the document from now on; answered by `Ended`.
+    End {
+        channel: u32,
+        refusal: Refusal,
+    },
     /// The token of this channel was renewed with another rate.
     OpsPerMinute {
         channel: u32,

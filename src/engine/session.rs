@@ -557,6 +557,12 @@ impl Engine {
         match self.links.get(session.link).map(|link| link.target) {
             Some(Target::Socket(connection)) => self.channel_ended(now, connection, channel, refusal),
             Some(Target::Shard { shard, connection }) => {
+                // What it was told before goes before.
+                let frames = self.links.get_mut(session.link).map(|link| std::mem::take(&mut link.frames));
+                if let Some(frames) = frames.filter(|frames| !frames.is_empty()) {
+                    let mail = Mail { connection, body: MailBody::Deliver { frames } };
+                    self.effects.push_back(Effect::Mail { to: shard, mail });
+                }
                 self.session_left(now, key);
                 let mail = Mail { connection, body: MailBody::Ended { channel, refusal } };
                 self.effects.push_back(Effect::Mail { to: shard, mail });
@@ -718,6 +724,11 @@ impl Engine {
             MailBody::Leave { channel } => {
                 if let Some(session) = find(self, channel) {
                     self.session_left(now, session);
+                }
+            }
+            MailBody::End { channel, refusal } => {
+                if let Some(session) = find(self, channel) {
+                    self.end_session(now, session, refusal);
                 }
             }
             MailBody::OpsPerMinute { channel, ops_per_minute } => {

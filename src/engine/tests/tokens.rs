@@ -206,3 +206,25 @@ fn a_socket_on_which_everything_is_denied_is_closed_in_the_end() {
     live(&mut world, 30);
     assert_eq!(world.code(socket), Some(1000));
 }
+
+#[test]
+fn a_denial_is_the_last_word_about_a_document_wherever_it_lives() {
+    for seed in 0..40 {
+        let mut world = World::with_settings(2, Settings::default(), seed).chaotic(20);
+        let (anchor, name) = (world.name_on(app(1), 0, 0), world.name_on(app(1), 1, 0));
+        let socket = world.hocuspocus(0, &token(app(1)));
+        world.attach(socket, &anchor);
+        world.settle();
+        world.attach(socket, &name);
+        for _ in 0..seed / 2 {
+            world.step();
+        }
+        world.revoke("k1");
+        world.settle();
+        for replica in &world.sockets[socket].replicas {
+            assert_eq!(replica.kinds().last(), Some(&"denied"), "seed {seed}: {:?}", replica.kinds());
+            assert_eq!(replica.kinds().iter().filter(|kind| **kind == "denied").count(), 1, "seed {seed}");
+        }
+        assert_eq!(world.ledger.totals().documents, 0);
+    }
+}

@@ -26,6 +26,9 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// How many clients that left a document remembers; beyond, it forgets them all.
 pub const REMEMBERED_MAX: usize = 4096;
 
+/// How deep a state may nest. Clients compare states by recursion: a deep one would overflow the stack of all of them.
+const JSON_DEPTH_MAX: usize = 64;
+
 #[derive(Debug)]
 struct State {
     clock: u32,
@@ -60,6 +63,8 @@ pub enum AwarenessError {
     Encoding(#[from] Lib0Error),
     #[error("an awareness state is not JSON")]
     Json,
+    #[error("an awareness state is nested deeper than {JSON_DEPTH_MAX}")]
+    Depth,
     #[error("an awareness state has {bytes} bytes; at most {max} are allowed")]
     StateTooBig { bytes: usize, max: usize },
     #[error("one connection shows more than {max} awareness clients")]
@@ -265,9 +270,33 @@ fn check(update: &[u8], limits: AwarenessLimits) -> Result<(), AwarenessError> {
         if json.len() > limits.state_bytes_max {
             return Err(AwarenessError::StateTooBig { bytes: json.len(), max: limits.state_bytes_max });
         }
+        // Neither this parser nor the next look recurses.
         serde_json::from_str::<serde::de::IgnoredAny>(json).map_err(|_| AwarenessError::Json)?;
+        if depth(json) > JSON_DEPTH_MAX {
+            return Err(AwarenessError::Depth);
+        }
     }
     Ok(())
+}
+
+/// How deep valid JSON nests.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    let mut bytes = json.bytes();
+    let mut is_in_string = false;
+    while let Some(byte) = bytes.next() {
+        match (byte, is_in_string) {
+            (b'"', _) => is_in_string = !is_in_string,
+            (b'\\', true) => drop(bytes.next()),
+            (b'[' | b'{', false) => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            (b']' | b'}', false) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 #[cfg(test)]
@@ -375,6 +404,20 @@ mod tests {
         assert_eq!(gone.finish(), update(&[(1, 5, "null")]));
         room.awareness.expire(NOW + Duration::from_secs(91), timeout);
         assert!(room.awareness.is_empty());
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_of_strings() {
+        assert_eq!(depth("1"), 0);
+        assert_eq!(depth(r#"{"a[{\"[":[1,[2]],"b":{}}"#), 3);
+        assert_eq!(depth(r#"["\\",[["[[[["]]]"#), 3);
+        let mut room = Room::new(1);
+        let limits = AwarenessLimits { state_bytes_max: 1000, ..LIMITS };
+        let nested = |depth| update(&[(1, 1, &format!("{}{}", "[".repeat(depth), "]".repeat(depth)))]);
+        let (key, owned, began) = &mut room.sessions[0];
+        let deep = room.awareness.apply(NOW, *key, owned, *began, &nested(JSON_DEPTH_MAX + 1), limits);
+        assert_eq!(deep.unwrap_err(), AwarenessError::Depth);
+        room.awareness.apply(NOW, *key, owned, *began, &nested(JSON_DEPTH_MAX), limits).unwrap();
     }
 
     #[test]

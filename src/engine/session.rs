@@ -517,7 +517,7 @@ impl Engine {
             .awareness
             .apply(now.monotonic, key, &mut session.owned, session.began, update, limits)
             .map_err(|error| match error {
-                AwarenessError::Encoding(_) | AwarenessError::Json => {
+                AwarenessError::Encoding(_) | AwarenessError::Json | AwarenessError::Depth => {
                     Refusal::InvalidPayload(format!("Malformed awareness: {error}").into())
                 }
                 AwarenessError::StateTooBig { .. } | AwarenessError::TooManyClients { .. } => {

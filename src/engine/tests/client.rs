@@ -50,8 +50,6 @@ pub struct Replica {
     pub denied: Option<String>,
     /// Says Auth's answer itself and nothing more, for tests of single messages.
     pub silent: bool,
-    /// It enters with step 1, by the token of its socket's upgrade.
-    pub waits_for_no_auth: bool,
 }
 
 /// One WebSocket, from its client's side.
@@ -141,7 +139,6 @@ impl Replica {
             unacknowledged: 0,
             denied: None,
             silent: false,
-            waits_for_no_auth: false,
         }
     }
 
@@ -240,7 +237,7 @@ impl Replica {
                 });
             }
             // Of the time before it left and came back on the same socket: an echo of it could revive who left meanwhile.
-            (1, _) if wire == Wire::Hocuspocus && !self.open && !self.waits_for_no_auth => {}
+            (1, _) if wire == Wire::Hocuspocus && !self.open => {}
             (1, _) => answers.extend(self.take_awareness(&body[1..])),
             (2, 0) => self.said.push(Said::TokenWanted),
             (2, 1) => {

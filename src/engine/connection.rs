@@ -38,7 +38,8 @@ pub struct Connection {
     pub(super) received_at: Duration,
     pub(super) sent_at: Duration,
     pinged_at: Duration,
-    denied_at: Option<Duration>,
+    /// When it last was refused a document or left one: the beginning of a time without any.
+    idle_since: Option<Duration>,
     drain_at: Option<Duration>,
     /// When it is looked at next. A timer that fires before that was set for a later time and overtaken since.
     check_at: Option<Duration>,
@@ -112,6 +113,11 @@ impl Connection {
         self.next_channel
     }
 
+    /// It never asked for a document.
+    fn awaits_authentication(&self) -> bool {
+        self.channels.is_empty() && self.idle_since.is_none()
+    }
+
     /// Somebody with a valid token is behind this socket.
     fn is_authenticated(&self) -> bool {
         self.grant.is_some() || self.channels.iter().any(|channel| channel.grant.is_some())
@@ -144,7 +150,7 @@ impl Engine {
             received_at: at,
             sent_at: at,
             pinged_at: at,
-            denied_at: None,
+            idle_since: None,
             drain_at: None,
             check_at: None,
         };
@@ -278,6 +284,7 @@ impl Engine {
                 self.leave_channel(now, id, channel_id);
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.channels.retain(|channel| channel.id != channel_id);
+                    connection.idle_since = Some(now.monotonic);
                 }
             }
             Message::BroadcastStateless => {
@@ -312,7 +319,7 @@ impl Engine {
         if connection.wire != Some(Wire::Hocuspocus) {
             return self.close_connection(now, id, refusal);
         }
-        connection.denied_at = Some(now.monotonic);
+        connection.idle_since = Some(now.monotonic);
         let link = connection.link;
         let Some(channel) = connection.channel_mut(channel_id) else { return };
         channel.state = ChannelState::Denied;
@@ -435,11 +442,12 @@ impl Engine {
         if connection.drain_at.is_some_and(|due| at >= due) {
             return Some(self.draining_refusal());
         }
-        if connection.channels.is_empty() && at >= connection.opened_at + settings.authentication_timeout {
+        if connection.awaits_authentication() && at >= connection.opened_at + settings.authentication_timeout
+        {
             return Some(Refusal::MissingToken);
         }
         let only_denied = connection.channels.iter().all(|c| matches!(c.state, ChannelState::Denied));
-        if only_denied && connection.denied_at.is_some_and(|denied| at >= denied + settings.idle_timeout) {
+        if only_denied && connection.idle_since.is_some_and(|since| at >= since + settings.idle_timeout) {
             return Some(Refusal::Normal("No document is open".into()));
         }
         if at >= connection.received_at + settings.idle_timeout {
@@ -458,7 +466,7 @@ impl Engine {
         let mut next = (connection.received_at.max(connection.pinged_at) + settings.ping_interval)
             .min(connection.sent_at + settings.keep_alive_interval)
             .min(connection.received_at + settings.idle_timeout);
-        if connection.channels.is_empty() {
+        if connection.awaits_authentication() {
             next = next.min(connection.opened_at + settings.authentication_timeout);
         }
         if let Some(drain_at) = connection.drain_at {

@@ -38,6 +38,20 @@ export async function openWindow (t, browser, { width = 1280, height = 800, ...o
   return { page, errors }
 }
 
+/** Opens an address; if that doesn't end, the error says which requests have no answer, and what they answer outside the browser. */
+export async function visit (page, url) {
+  const unanswered = new Set()
+  page.on('request', (request) => unanswered.add(request.url()))
+  for (const over of ['requestfinished', 'requestfailed']) page.on(over, (request) => unanswered.delete(request.url()))
+  try {
+    await page.goto(url, { timeout: 20_000 })
+  } catch (error) {
+    const outside = await Promise.all([...unanswered].map((address) =>
+      fetch(address, { signal: AbortSignal.timeout(5000) }).then(({ status }) => `${address} answers ${status}`, (cause) => `${address}: ${cause}`)))
+    throw new Error(`${error.message}\nunanswered, and outside the browser:\n${outside.join('\n')}`)
+  }
+}
+
 /** Saves what the page shows where CI keeps artefacts. */
 export async function screenshot (page, name) {
   mkdirSync(ARTIFACTS, { recursive: true })

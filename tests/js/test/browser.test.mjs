@@ -1,7 +1,7 @@
 // The playground and the Origin rule in a real browser.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { openWindow, screenshot, startBrowser, startSite } from '../harness/browser.mjs'
+import { openWindow, screenshot, startBrowser, startSite, visit } from '../harness/browser.mjs'
 import { freshName, startDev, startNode } from '../harness/server.mjs'
 import { until } from '../harness/until.mjs'
 
@@ -18,7 +18,7 @@ after(() => Promise.all([browser?.close(), dev?.stop(), node?.stop()]))
 async function openPlayground (t, name, window) {
   const opened = await openWindow(t, browser, window)
   const { page } = opened
-  await page.goto(`${dev.http}/playground?doc=${name}`)
+  await visit(page, `${dev.http}/playground?doc=${name}`)
   assert.ok(await page.getByTestId('status').count() > 0,
     'this build has no playground: run make playground, and build wiresocket again')
   await isSynced(page)
@@ -143,7 +143,7 @@ function connectFrom (page, url, token) {
 test('a page on a wrong Origin is refused with 4003 and can read code and reason; on the right one it gets in', async (t) => {
   const site = await startSite(t)
   const { page } = await openWindow(t, browser)
-  await page.goto(site.url)
+  await visit(page, site.url)
   const url = `${node.ws}/${freshName()}`
 
   const refused = await connectFrom(page, url, await node.mint({ allowed_domain_1: 'somewhere.example', allowed_domain_2: '127.0.0.1:1' }))
@@ -160,7 +160,7 @@ test('a page on a wrong Origin is refused with 4003 and can read code and reason
 test('a page with an expired token can read that it is, with 4002', async (t) => {
   const site = await startSite(t)
   const { page } = await openWindow(t, browser)
-  await page.goto(site.url)
+  await visit(page, site.url)
   const refused = await connectFrom(page, `${node.ws}/${freshName()}`, await node.mint({ exp: 1_700_000_000 }))
   assert.deepEqual(refused, { entered: false, code: 4002, reason: 'Token expired', wasClean: true })
 })

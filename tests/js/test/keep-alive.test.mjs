@@ -65,3 +65,19 @@ test('who answers no ping is closed', async (t) => {
   await until('it is closed', () => seen.closed, { show: () => seen })
   assert.deepEqual(seen.closed, { code: 1000, reason: 'Idle timeout' })
 })
+
+test('a Hocuspocus socket whose last document was left is not taken for one that never authenticated', async (t) => {
+  const [name, token] = [freshName(), await node.mint()]
+  const seen = await rawSocket(t, '')
+  seen.socket.send(hocuspocus(name, 2, 0, token))
+  await until('it is in', () => seen.frames.length > 0)
+  seen.socket.send(hocuspocus(name, 7, 'bye'))
+  await until('it is closed', () => seen.closed, { show: () => seen })
+  assert.deepEqual(seen.closed, { code: 1000, reason: 'No document is open' })
+})
+
+test('a socket that says nothing at all is closed with 4001', async (t) => {
+  const seen = await rawSocket(t, '')
+  await until('it is closed', () => seen.closed, { show: () => seen })
+  assert.deepEqual(seen.closed, { code: 4001, reason: 'Missing token' })
+})

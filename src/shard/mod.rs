@@ -47,6 +47,12 @@ const READ_BYTES: usize = 64 << 10;
 /// How long a busy shard leaves glommio's reactor alone.
 const REACTOR_VISIT: Duration = Duration::from_millis(2);
 
+/// glommio's preemption timer, which it arms just before it runs tasks. If the thread is kept from the CPU until that has
+/// fired (100 ms by default: a busy host, a stolen CPU), glommio 0.9.0 runs nothing, takes the timer's event, and parks
+/// although the shard's task is ready to run: for ever, since nothing is armed that could wake it. An executor with one
+/// task has nobody to preempt it for.
+const NEVER_PREEMPT: Duration = Duration::from_secs(365 * 86_400);
+
 /// Where a shard's messages to the control shard go: one batch per turn.
 pub type ToControlSender = tokio::sync::mpsc::Sender<Vec<ToControl>>;
 
@@ -78,6 +84,7 @@ pub fn spawn(setup: Setup) -> glommio::Result<ExecutorJoinHandle<io::Result<()>>
     LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{}", setup.index))
         .io_memory(RING_MEMORY_BYTES)
+        .preempt_timer(NEVER_PREEMPT)
         .spawn(move || async move { Shard::new(setup)?.run().await })
 }
 

@@ -1,24 +1,27 @@
 // The providers that people use, each version, behind one face.
+import { webcrypto } from 'node:crypto'
+import { createRequire } from 'node:module'
 import { inspect } from 'node:util'
 import WebSocket from 'ws'
-import * as Y from 'yjs'
-import { WebsocketProvider as Y1 } from 'y-websocket-1'
-import { WebsocketProvider as Y2 } from 'y-websocket-2'
-import { WebsocketProvider as Y3 } from 'y-websocket-3'
-import { HocuspocusProvider as H2, HocuspocusProviderWebsocket as H2Socket } from 'hocuspocus-2'
-import { HocuspocusProvider as H3, HocuspocusProviderWebsocket as H3Socket } from 'hocuspocus-3'
-import { HocuspocusProvider as H4, HocuspocusProviderWebsocket as H4Socket } from 'hocuspocus-4'
 import { defer, until } from './until.mjs'
+
+// Browsers have it, and Node from 20 on.
+globalThis.crypto ??= webcrypto
+
+// All as CommonJS, so that there is one copy of yjs: as modules, versions 1 and 2 of y-websocket don't load in Node 18.
+const require = createRequire(import.meta.url)
+export const Y = require('yjs')
+const [Y1, Y2, Y3] = [1, 2, 3].map((version) => require(`y-websocket-${version}`).WebsocketProvider)
+const [H2, H3, H4] = [2, 3, 4].map((version) => {
+  const { HocuspocusProvider, HocuspocusProviderWebsocket } = require(`hocuspocus-${version}`)
+  return [HocuspocusProvider, HocuspocusProviderWebsocket]
+})
 
 // y-websocket listens for the end of the process, once for each provider.
 process.setMaxListeners(0)
 
 const Y_WEBSOCKET = { 'y-websocket 1.5.4': Y1, 'y-websocket 2.1.0': Y2, 'y-websocket 3.1.0': Y3 }
-const HOCUSPOCUS = {
-  'hocuspocus 2.15.3': [H2, H2Socket],
-  'hocuspocus 3.4.4': [H3, H3Socket],
-  'hocuspocus 4.8.0': [H4, H4Socket]
-}
+const HOCUSPOCUS = { 'hocuspocus 2.15.3': H2, 'hocuspocus 3.4.4': H3, 'hocuspocus 4.8.0': H4 }
 
 export const Y_WEBSOCKET_KINDS = Object.keys(Y_WEBSOCKET)
 export const HOCUSPOCUS_KINDS = Object.keys(HOCUSPOCUS)

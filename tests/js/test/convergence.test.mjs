@@ -1,8 +1,7 @@
 // All six providers in one document: they agree on what is in it and on who is here.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import * as Y from 'yjs'
-import { HOCUSPOCUS_KINDS, KINDS, allSaved, allSeeEachOther, allSynced, open, openAll, sameText } from '../harness/clients.mjs'
+import { HOCUSPOCUS_KINDS, KINDS, Y, allSaved, allSeeEachOther, allSynced, open, openAll, sameText } from '../harness/clients.mjs'
 import { freshName, startDev } from '../harness/server.mjs'
 import { until } from '../harness/until.mjs'
 

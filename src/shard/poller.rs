@@ -9,8 +9,8 @@
 //! since dropping it would close the set; a new one is made for each sleep. `tests::a_sleep_ends_...` below fails
 //! loudly if this changes.
 //!
-//! A ticker in the set bounds every sleep ([`TICK`]): the engine's timers need no precision beyond it, and a wake-up
-//! that glommio loses costs no more than it.
+//! A ticker in the set bounds every sleep ([`TICK`]): the engine's timers need no precision beyond it. It does not help
+//! against glommio parking with our task ready; `shard::NEVER_PREEMPT` says how that is kept from happening.
 #![allow(unsafe_code)] // epoll and timerfd have no safe interface in std
 
 use std::future::poll_fn;

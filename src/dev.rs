@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::auth::SigningKey;
 use crate::auth::sign::SigningKeyError;
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, reachable};
 use crate::node::{Listeners, Node, NodeError};
 use crate::playground;
 
@@ -74,17 +74,6 @@ pub fn start(listen: SocketAddr, shards: Option<u16>, json: bool) -> Result<Node
     // Whoever started it may not care to read this.
     let _ = std::io::stdout().write_all(greeting.as_bytes());
     Ok(node)
-}
-
-/// An unspecified address means nothing to a browser: loopback stands for it.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
 }
 
 impl Demo {

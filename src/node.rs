@@ -78,9 +78,7 @@ impl NodeError {
     pub const fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Layout(_)
-                | Self::LockedMemory { .. }
-                | Self::Control(control::StartError::Keys(_) | control::StartError::JwksUrl { .. })
+            Self::Layout(_) | Self::LockedMemory { .. } | Self::Control(control::StartError::Keys(_))
         )
     }
 }
@@ -89,6 +87,7 @@ impl NodeError {
 #[derive(Debug)]
 pub struct Listeners {
     address: SocketAddr,
+    host: Host,
     layout: CoreLayout,
     sockets: Vec<TcpListener>,
 }
@@ -114,7 +113,7 @@ impl Listeners {
             address = socket.local_addr().map_err(|source| NodeError::Listen { address, source })?;
             sockets.push(socket);
         }
-        Ok(Self { address, layout, sockets })
+        Ok(Self { address, host, layout, sockets })
     }
 
     /// The address that was bound.
@@ -200,7 +199,7 @@ impl Node {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NodeError::Signals)?;
         let signals = Signals::listen(&runtime).map_err(NodeError::Signals)?;
-        let Listeners { address, layout, sockets } = listeners;
+        let Listeners { address, host, layout, sockets } = listeners;
         let mut senders: Vec<Sender> = Vec::new();
         let mut mailboxes: Vec<Mailbox> = Vec::new();
         for _ in &sockets {
@@ -210,7 +209,7 @@ impl Node {
         }
         let (to_control, from_shards) = mpsc::channel(TO_CONTROL_BATCHES);
         let links = Links { from_shards, shards: senders.iter().map(control_mailbox).collect() };
-        let settings = control_settings(&config, started, address, preloaded, extra)?;
+        let settings = control_settings(live(&config, &host, address), &config, started, preloaded, extra)?;
         let control = control::start(settings, links)?;
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let shard_settings = shard_settings(&config);
@@ -415,7 +414,7 @@ fn live(config: &NodeConfig, host: &Host, address: SocketAddr) -> Live {
         shards: shard_settings(config),
         keys: KeySettings {
             dir: config.keys.key_dir.clone(),
-            jwks_url: config.keys.jwks_url.as_ref().map(ToString::to_string),
+            jwks_url: config.keys.jwks_url.clone(),
             tenants: config.keys.tenants.clone(),
             poll_interval: config.keys.jwks_poll,
             refresh_interval: config.keys.key_refresh_interval,
@@ -442,17 +441,16 @@ fn live(config: &NodeConfig, host: &Host, address: SocketAddr) -> Live {
 }
 
 fn control_settings(
+    live: Live,
     config: &NodeConfig,
     started: Instant,
-    address: SocketAddr,
     preloaded: Vec<(Uuid, Vec<u8>)>,
     extra: Option<Router>,
 ) -> Result<control::Settings, NodeError> {
-    let host = Host::detect()?;
     let seed = random()?;
     Ok(control::Settings {
         started,
-        live: live(config, &host, address),
+        live,
         http: HttpBounds {
             head_timeout: config.shard.handshake_timeout,
             head_bytes_max: config.shard.request_head_bytes_max.max(8192),

@@ -44,7 +44,7 @@ pub use problem::{LoadError, Place, Problem, Problems};
 pub use read::{load, parse};
 pub use reload::{Reload, reload};
 pub use schema::KeyName;
-pub use url::{Issuer, JwksUrl, WebSocketUrl};
+pub use url::{Issuer, JwksUrl, WebSocketUrl, reachable};
 
 use read::Origins;
 

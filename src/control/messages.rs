@@ -17,16 +17,11 @@ use uuid::Uuid;
 
 use crate::auth::Limits;
 use crate::auth::keys::KeySets;
+pub use crate::engine::event::{ShardIndex, Ticket};
 pub use crate::limits::Claim;
 use crate::limits::Exceeded;
 use crate::protocol::document::AppId;
 use crate::shard::metrics::ShardMetrics;
-
-/// Which shard of this node.
-pub type ShardIndex = u16;
-
-/// Chosen by the asking shard, handed back with the answer.
-pub type Ticket = u64;
 
 /// From a shard to the control shard.
 #[derive(Debug)]

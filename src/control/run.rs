@@ -53,8 +53,6 @@ pub enum StartError {
     Keys(#[from] KeyDirError),
     #[error("the preloaded keys of tenant {tenant} are not a JWKS document")]
     Preloaded { tenant: Uuid, source: serde_json::Error },
-    #[error("the JWKS URL `{url}` must begin with http:// or https:// and hold {{tenantId}}")]
-    JwksUrl { url: String },
     #[error("could not start the control shard's thread")]
     Thread(#[source] io::Error),
     #[error("could not start the control shard's runtime")]
@@ -71,11 +69,6 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`]; a key file that can't be used is named.
 pub fn start(settings: Settings, links: Links) -> Result<Handle, StartError> {
-    if let Some(url) = &settings.live.keys.jwks_url
-        && !(url.contains("{tenantId}") && (url.starts_with("http://") || url.starts_with("https://")))
-    {
-        return Err(StartError::JwksUrl { url: url.clone() });
-    }
     let documents = Documents::read(&settings)?;
     let (commands, received) = mpsc::channel(COMMANDS_MAX);
     let (started, outcome) = std::sync::mpsc::sync_channel(1);

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::overload::Marks;
 use crate::auth::Grant;
 use crate::auth::keys::KeySets;
-use crate::config::ShardSettings;
+use crate::config::{JwksUrl, ShardSettings};
 use crate::limits::{Network, Rates};
 use crate::protocol::close::Refusal;
 
@@ -127,8 +127,8 @@ impl Default for HttpBounds {
 pub struct KeySettings {
     /// A directory of `<tenantid>.json` files, each a JWKS document. Read at start and on reload.
     pub dir: Option<PathBuf>,
-    /// A URL with `{tenantId}` in it, http or https. Polled.
-    pub jwks_url: Option<String>,
+    /// Polled.
+    pub jwks_url: Option<JwksUrl>,
     /// The tenants whose URL is fetched before [`super::start`] returns, and polled from then on.
     pub tenants: Vec<Uuid>,
     /// Whether a token of a tenant that isn't listed may cause a fetch; if that finds keys, the tenant is polled from then on.

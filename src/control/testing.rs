@@ -17,6 +17,7 @@ use super::{
 use super::{Settings, StartError, TokenRefused, Verify, start};
 use crate::auth::keys::KeySets;
 use crate::auth::{Grant, Limits};
+use crate::config::JwksUrl;
 use crate::limits::Rates;
 use crate::protocol::close::Refusal;
 use crate::protocol::document::AppId;
@@ -266,8 +267,8 @@ impl JwksServer {
         Self { address, answer, requests }
     }
 
-    pub fn url(&self) -> String {
-        format!("http://{}/{{tenantId}}/.well-known/jwks", self.address)
+    pub fn url(&self) -> JwksUrl {
+        format!("http://{}/{{tenantId}}/.well-known/jwks", self.address).parse().unwrap()
     }
 
     fn ok(body: &str) -> String {

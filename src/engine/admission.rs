@@ -47,8 +47,7 @@ impl Engine {
         key: &str,
         body: &[u8],
     ) -> Result<(), Refusal> {
-        let message = Message::parse(body)
-            .map_err(|error| Refusal::Protocol(format!("Malformed message: {error}").into()))?;
+        let message = Message::parse(body)?;
         let documents_max = self.settings.documents_per_connection_max;
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let denied = connection.channels.iter().position(|channel| &*channel.key == key);

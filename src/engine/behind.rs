@@ -111,8 +111,8 @@ impl Engine {
     fn catch_up_session(&mut self, now: Now, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(behind) = session.behind.take() else { return };
-        let greeted = session.greeted;
-        let Some(room) = self.rooms.get_mut(session.room) else { return };
+        let (greeted, room_key) = (session.greeted, session.room);
+        let Some(room) = self.rooms.get_mut(room_key) else { return };
         let (changed, shown) = (behind.changes != room.changes, behind.shown != room.awareness.changes());
         room.updated_at = room.updated_at.max(now.monotonic.saturating_sub(self.settings.shrink_after));
         if behind.asked {
@@ -121,7 +121,7 @@ impl Engine {
             let update = room.document.encode_since(&behind.state);
             self.counters.crdt_panics += room.document.take_panics();
             self.counters.resyncs += 1;
-            self.watch_for_shrinking(key);
+            self.watch_for_shrinking(room_key);
             self.reply(key, |framing, out| framing.step_two(out, &update));
         }
         // Being answered may have been its greeting, and that says who is here.

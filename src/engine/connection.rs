@@ -245,21 +245,17 @@ impl Engine {
                 };
                 self.channel_received(now, id, channel, bytes)
             }
-            Wire::Hocuspocus => {
-                let frame = HocuspocusFrame::parse(bytes)
-                    .map_err(|error| Refusal::Protocol(format!("Malformed message: {error}").into()))?;
-                match frame {
-                    HocuspocusFrame::Pong => Ok(()),
-                    HocuspocusFrame::Ping => {
-                        let link = connection.link;
-                        if let Some(frames) = self.frames(link) {
-                            message::write_pong(frames);
-                        }
-                        Ok(())
+            Wire::Hocuspocus => match HocuspocusFrame::parse(bytes)? {
+                HocuspocusFrame::Pong => Ok(()),
+                HocuspocusFrame::Ping => {
+                    let link = connection.link;
+                    if let Some(frames) = self.frames(link) {
+                        message::write_pong(frames);
                     }
-                    HocuspocusFrame::Document { key, body } => self.hocuspocus_received(now, id, key, body),
+                    Ok(())
                 }
-            }
+                HocuspocusFrame::Document { key, body } => self.hocuspocus_received(now, id, key, body),
+            },
         }
     }
 
@@ -306,9 +302,7 @@ impl Engine {
             }
             ChannelState::Denied => return Ok(()),
         };
-        let message = Message::parse(body)
-            .map_err(|error| Refusal::Protocol(format!("Malformed message: {error}").into()))?;
-        match message {
+        match Message::parse(body)? {
             Message::Token { token, .. } => self.renew_token(now, id, channel_id, token),
             Message::Leave => {
                 self.leave_channel(now, id, channel_id);
@@ -520,7 +514,7 @@ impl Engine {
         });
         for channel in &connection.channels {
             let Some(grant) = &channel.grant else { continue };
-            let left_s = self.expires_unix_s(grant).saturating_sub(now.unix_s);
+            let left_s = settings.token_left_s(grant, now);
             let asks = connection.wire == Some(Wire::Hocuspocus) && !channel.renewal_asked;
             let in_s = if asks {
                 left_s.saturating_sub(settings.renew_before.as_secs())
@@ -569,21 +563,19 @@ impl Engine {
 
     /// Asks for new tokens in time, and ends what has none.
     fn check_tokens(&mut self, now: Now, id: ConnectionId) {
-        let Some(connection) = self.connections.get(id) else { return };
-        let (link, wire) = (connection.link, connection.wire);
         let mut expired: SmallVec<[u32; 4]> = SmallVec::new();
         let mut ask: SmallVec<[Box<str>; 1]> = SmallVec::new();
-        let (renew_before, close) = (self.settings.renew_before, self.settings.close_on_token_expiry);
-        let leeway_s = self.settings.leeway.as_secs();
+        let settings = &self.settings;
         let Some(connection) = self.connections.get_mut(id) else { return };
+        let (link, wire) = (connection.link, connection.wire);
         for channel in connection.channels.iter_mut().filter(|channel| channel.is_open()) {
             let Some(grant) = &channel.grant else { continue };
-            let expires = grant.expires_unix_s.saturating_add(leeway_s);
-            if close && now.unix_s >= expires {
+            let left_s = settings.token_left_s(grant, now);
+            if settings.close_on_token_expiry && left_s == 0 {
                 expired.push(channel.id);
             } else if wire == Some(Wire::Hocuspocus)
                 && !channel.renewal_asked
-                && now.unix_s + renew_before.as_secs() >= expires
+                && left_s <= settings.renew_before.as_secs()
             {
                 channel.renewal_asked = true;
                 ask.push(channel.key.clone());
@@ -634,11 +626,6 @@ impl Engine {
             }
             _ => {}
         }
-    }
-
-    /// Until when a token counts: its `exp` and the clock leeway.
-    fn expires_unix_s(&self, grant: &Grant) -> u64 {
-        grant.expires_unix_s.saturating_add(self.settings.leeway.as_secs())
     }
 
     fn is_revoked(&self, grant: &Grant) -> bool {

@@ -244,12 +244,6 @@ impl Document {
         self.tail.shrink_to_fit();
     }
 
-    /// Bytes held: encoded state, tail and parked updates; a live CRDT is not counted.
-    #[must_use]
-    pub fn encoded_bytes(&self) -> usize {
-        self.snapshot.len() + self.tail.len() + self.parked_bytes
-    }
-
     /// Puts an update aside until what it depends on is there. Gives it back if there is no room for it.
     ///
     /// # Errors

@@ -29,6 +29,14 @@ pub struct Link {
 }
 
 impl Link {
+    /// Lists this link, whose key is `key`, as having something to send.
+    pub fn list(&mut self, key: Key, dirty: &mut Vec<Key>) {
+        if !self.dirty {
+            self.dirty = true;
+            dirty.push(key);
+        }
+    }
+
     #[must_use]
     pub fn new(target: Target) -> Self {
         Self {

@@ -303,11 +303,8 @@ impl Engine {
 
     /// Lists a link as having something to send.
     fn mark_dirty(&mut self, key: Key) {
-        if let Some(link) = self.links.get_mut(key)
-            && !link.dirty
-        {
-            link.dirty = true;
-            self.dirty.push(key);
+        if let Some(link) = self.links.get_mut(key) {
+            link.list(key, &mut self.dirty);
         }
     }
 

@@ -86,10 +86,15 @@ impl OpsMeter {
     #[must_use]
     pub fn is_unanswered(&mut self, now: Duration) -> bool {
         let overdue = self.asked_at.is_some_and(|at| now >= at + ANSWER_TIMEOUT);
-        if overdue && self.waiting.is_empty() && self.rooms.is_empty() && self.legacies.is_empty() {
+        if overdue && self.nobody_waits() {
             self.asked_at = None;
         }
         overdue && self.asked_at.is_some()
+    }
+
+    #[must_use]
+    pub const fn window_ends(&self) -> Duration {
+        self.window_ends
     }
 
     #[must_use]
@@ -127,8 +132,11 @@ impl OpsMeter {
     /// Nothing in hand, nothing asked: the meter can be forgotten.
     #[must_use]
     pub fn is_idle(&self, now: Duration) -> bool {
-        let nothing_waits = self.waiting.is_empty() && self.rooms.is_empty() && self.legacies.is_empty();
-        now >= self.window_ends && self.asked_at.is_none() && nothing_waits
+        now >= self.window_ends && self.asked_at.is_none() && self.nobody_waits()
+    }
+
+    fn nobody_waits(&self) -> bool {
+        self.waiting.is_empty() && self.rooms.is_empty() && self.legacies.is_empty()
     }
 }
 

@@ -326,20 +326,6 @@ pub fn scan(update: &[u8], limits: &ScanLimits, out: &mut Scan) -> Result<(), Sc
     Ok(())
 }
 
-/// Reads a state vector: pairs of client and next clock, appended to `out`.
-///
-/// # Errors
-/// [`ScanError`]: it must not be given to yrs.
-pub fn scan_state_vector(bytes: &[u8], out: &mut Vec<Id>) -> Result<(), ScanError> {
-    let mut reader = Reader::new(bytes);
-    for _ in 0..counted(&mut reader, 2)? {
-        let client = reader.var_u64()?;
-        let clock = clock(&mut reader)?;
-        out.push(Id { client, clock });
-    }
-    if reader.is_empty() { Ok(()) } else { Err(ScanError::TrailingBytes(reader.remaining().len())) }
-}
-
 /// A count of things of which each takes at least `bytes_min` bytes.
 fn counted(reader: &mut Reader<'_>, bytes_min: usize) -> Result<u64, ScanError> {
     let count = reader.var_u64()?;

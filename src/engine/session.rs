@@ -203,10 +203,7 @@ impl Engine {
         let Some(session) = self.sessions.get(key) else { return };
         let Some(room) = self.rooms.get(session.room) else { return };
         let Some(link) = self.links.get_mut(session.link) else { return };
-        if !link.dirty {
-            link.dirty = true;
-            self.dirty.push(session.link);
-        }
+        link.list(session.link, &mut self.dirty);
         write(session.framing(room.id.name.as_str()), &mut link.frames);
     }
 
@@ -297,17 +294,17 @@ impl Engine {
 
     pub(super) fn answer_step_one(&mut self, key: Key, state: &StateVector) {
         let Some(session) = self.sessions.get(key) else { return };
-        let (room, hocuspocus) = (session.room, session.wire == Wire::Hocuspocus);
+        let (room_key, hocuspocus) = (session.room, session.wire == Wire::Hocuspocus);
         if !session.greeted {
             self.send_awareness(key, false);
         }
         if hocuspocus {
             self.send_step_one(key);
         }
-        let Some(room) = self.rooms.get_mut(room) else { return };
+        let Some(room) = self.rooms.get_mut(room_key) else { return };
         let update = room.document.encode_since(state);
         self.counters.crdt_panics += room.document.take_panics();
-        self.watch_for_shrinking(key);
+        self.watch_for_shrinking(room_key);
         self.reply(key, |framing, out| framing.step_two(out, &update));
     }
 
@@ -335,7 +332,7 @@ impl Engine {
             Verdict::Pass => {}
             Verdict::Wait => return Ok(Outcome::Wait),
             // A client that only joins says what it has, deletions included: no op, if all of it is known.
-            Verdict::Exceeded if self.is_known(room_key, key) => {
+            Verdict::Exceeded if self.is_known(room_key) => {
                 self.counters.updates_in += 1;
                 self.acknowledge(key);
                 return Ok(Outcome::Done);
@@ -361,12 +358,12 @@ impl Engine {
     }
 
     /// Whether what `self.scan` describes changes nothing, its deletions included.
-    fn is_known(&mut self, room_key: Key, key: Key) -> bool {
+    fn is_known(&mut self, room_key: Key) -> bool {
         let Some(room) = self.rooms.get_mut(room_key) else { return false };
         let known = self.scan.is_known(|client| room.document.state().get(client))
             && room.document.has_deleted(self.scan.deletes());
         self.counters.crdt_panics += room.document.take_panics();
-        self.watch_for_shrinking(key);
+        self.watch_for_shrinking(room_key);
         known
     }
 
@@ -387,10 +384,7 @@ impl Engine {
         }
         room.updated_at = now.monotonic;
         room.changes += 1;
-        if !room.shrink_set {
-            room.shrink_set = true;
-            self.timers.set(now.monotonic + self.settings.shrink_after, Timer::Shrink(room_key));
-        }
+        self.watch_for_shrinking(room_key);
         if let Some(meter) = self.meters.get_mut(&app) {
             meter.spend();
         }
@@ -406,11 +400,8 @@ impl Engine {
             self.turn_rooms.push(room_key);
             for session in sessions.iter() {
                 let Some(session) = self.sessions.get(*session) else { continue };
-                if let Some(link) = self.links.get_mut(session.link)
-                    && !link.dirty
-                {
-                    link.dirty = true;
-                    self.dirty.push(session.link);
+                if let Some(link) = self.links.get_mut(session.link) {
+                    link.list(session.link, &mut self.dirty);
                 }
             }
         }
@@ -620,9 +611,8 @@ impl Engine {
         self.counters.crdt_panics += room.document.take_panics();
     }
 
-    /// A document that came to life for a reader shrinks again later.
-    pub(super) fn watch_for_shrinking(&mut self, key: Key) {
-        let Some(room_key) = self.sessions.get(key).map(|session| session.room) else { return };
+    /// A document that came to life shrinks again later.
+    pub(super) fn watch_for_shrinking(&mut self, room_key: Key) {
         let Some(room) = self.rooms.get_mut(room_key) else { return };
         if room.document.is_live() && !room.shrink_set {
             room.shrink_set = true;
@@ -669,9 +659,13 @@ impl Engine {
     }
 
     pub(super) fn ops_leased(&mut self, now: Now, app: AppId, granted: u32, window_ends: Duration) {
-        let (waiting, rooms) = self.meter(app).leased(granted, window_ends);
-        let ops_per_minute = self.meter(app).ops_per_minute();
-        self.timers.set(window_ends, Timer::OpsWindow);
+        let meter = self.meter(app);
+        let is_new = window_ends > meter.window_ends();
+        let (waiting, rooms) = meter.leased(granted, window_ends);
+        let ops_per_minute = meter.ops_per_minute();
+        if is_new {
+            self.timers.set(window_ends, Timer::OpsWindow);
+        }
         for room in rooms {
             self.retry_parked(now, room, app, ops_per_minute);
         }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::auth::Grant;
+use crate::time::Now;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Largest WebSocket message accepted after authentication (1009).
@@ -42,6 +45,14 @@ pub struct Settings {
     pub leeway: Duration,
     /// Whether a request without an Origin is refused.
     pub require_origin: bool,
+}
+
+impl Settings {
+    /// For how long a token still counts, in seconds: until its `exp`, and the clock leeway.
+    #[must_use]
+    pub fn token_left_s(&self, grant: &Grant, now: Now) -> u64 {
+        grant.expires_unix_s.saturating_add(self.leeway.as_secs()).saturating_sub(now.unix_s)
+    }
 }
 
 impl Default for Settings {

@@ -9,6 +9,7 @@
 //! Sources: y-protocols `PROTOCOL.md` (sync 0, awareness 1, auth 2, query awareness 3); Hocuspocus' `MessageType`.
 //! Not here: WebSocket framing ([`super::websocket`]) and the contents of an update.
 
+use super::close::Refusal;
 use super::lib0::{self, Lib0Error, Reader};
 use super::websocket::{self, Opcode};
 
@@ -87,6 +88,12 @@ pub enum MessageError {
     AuthKind(u64),
     #[error("an empty message")]
     Empty,
+}
+
+impl From<MessageError> for Refusal {
+    fn from(error: MessageError) -> Self {
+        Self::Protocol(format!("Malformed message: {error}").into())
+    }
 }
 
 impl<'a> Message<'a> {

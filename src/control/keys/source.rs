@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ureq::http::{StatusCode, header};
 use uuid::Uuid;
 
 use super::Jwks;
+use crate::config::JwksUrl;
 use crate::control::settings::KeySettings;
 
 /// A file may be this long; a JWKS document with a hundred keys is about 50 KB.
@@ -90,15 +90,14 @@ pub(in crate::control) enum Fetched {
 #[derive(Debug, Clone)]
 pub(in crate::control) struct Fetcher {
     agent: ureq::Agent,
-    /// With `{tenantId}` in it.
-    url: Arc<str>,
+    url: JwksUrl,
     bytes_max: u64,
 }
 
 impl Fetcher {
     /// None when no URL is configured.
     pub fn new(settings: &KeySettings) -> Option<Self> {
-        let url = settings.jwks_url.as_deref()?.into();
+        let url = settings.jwks_url.clone()?;
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(settings.fetch_timeout))
             .max_redirects(0) // keys come from where the operator said, nowhere else
@@ -115,7 +114,7 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError`] names the URL.
     pub fn fetch(&self, tenant: Uuid, entity_tag: Option<&str>) -> Result<Fetched, FetchError> {
-        let url = self.url.replace("{tenantId}", &tenant.to_string());
+        let url = self.url.for_tenant(tenant);
         let failed = |source| FetchError::Http { url: url.clone(), source: Box::new(source) };
         let mut request = self.agent.get(&url).header(header::ACCEPT, "application/json");
         if let Some(entity_tag) = entity_tag {

@@ -49,7 +49,8 @@ impl Rig {
         };
         let known = KnownKeys::default();
         let (mut live, mut bounds) = (live(), Bounds::default());
-        live.keys = KeySettings { jwks_url: Some("unused".into()), ..KeySettings::default() };
+        live.keys =
+            KeySettings { jwks_url: "http://unused/{tenantId}".parse().ok(), ..KeySettings::default() };
         change(&mut live, &mut bounds);
         let rss = Arc::new(AtomicU64::new(0));
         let reading = Arc::clone(&rss);

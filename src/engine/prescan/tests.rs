@@ -6,6 +6,7 @@ use yrs::{Doc, Map, MapPrelim, ReadTxn, Text, Transact, Update};
 
 use super::histories::{History, document, edits, next_clock};
 use super::*;
+use crate::engine::state_vector::StateVector;
 use crate::protocol::lib0::{write_var_bytes, write_var_str, write_var_u64};
 
 fn scanned(update: &[u8]) -> Result<Scan, ScanError> {
@@ -166,7 +167,7 @@ proptest! {
     #[test]
     fn any_bytes_are_scanned_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = scanned(&bytes);
-        let _ = scan_state_vector(&bytes, &mut Vec::new());
+        let _ = StateVector::decode(&bytes);
     }
 
     #[test]
@@ -174,10 +175,9 @@ proptest! {
         for peer in History::play(&edits, false).peers {
             use yrs::updates::encoder::Encode;
             let state = peer.doc.transact().state_vector();
-            let mut read = Vec::new();
-            scan_state_vector(&state.encode_v1(), &mut read).unwrap();
-            prop_assert_eq!(read.len(), state.len());
-            for Id { client, clock } in read {
+            let read = StateVector::decode(&state.encode_v1()).unwrap();
+            prop_assert_eq!(read.iter().count(), state.len());
+            for (client, clock) in read.iter() {
                 prop_assert_eq!(state.get(&yrs::block::ClientID::new(client)), clock);
             }
         }
@@ -288,11 +288,7 @@ fn announced_counts_must_be_covered_by_bytes() {
     assert_eq!(with(&[1], &[1, 0, 4, 1, 1, b't', 1, b'x', 0]), past_end);
     assert_eq!(with(&[0], &[1]), past_end);
     assert_eq!(with(&[0, 1, 1], &[0]), past_end);
-    let mut vector = Vec::new();
-    assert_eq!(scan_state_vector(&many, &mut vector), Err(past_end));
-    assert_eq!(scan_state_vector(&[1, 1, 1, 1], &mut vector), Err(ScanError::TrailingBytes(1)));
-    assert_eq!(scan_state_vector(&[1, 1, 0xff, 0xff, 0xff, 0xff, 0x0f], &mut vector), Err(ScanError::Clock));
-    assert!(vector.capacity() < 64);
+    assert_eq!(StateVector::decode(&many), Err(Lib0Error::LengthPastEnd));
 }
 
 #[test]

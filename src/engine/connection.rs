@@ -1,20 +1,17 @@
-//! A socket of this shard: its wire, its channels (one per document), and the times it must keep.
+//! A socket of this shard: its wire and its channels, one per document.
 //!
-//! Letting a channel in (tokens, claims) is in [`super::admission`].
+//! Not here: letting a channel in ([`super::admission`]), its tokens from then on ([`super::tokens`]), and the times a
+//! socket must keep ([`super::deadlines`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use uuid::Uuid;
 
 use super::Engine;
-use super::admission::TokenCheck;
 use super::event::{ConnectionId, Effect, Incoming, Mail, MailBody, Opening, ShardIndex};
 use super::link::{Link, Target};
 use super::slab::Key;
-use super::timers::Timer;
-use crate::auth::keys::Lookup;
 use crate::auth::{Grant, TokenError};
 use crate::limits::Claim;
 use crate::protocol::close::Refusal;
@@ -35,17 +32,17 @@ pub struct Connection {
     /// Apps in which this socket holds one of `maxConnections`; `None` while the answer is out.
     pub(super) apps: SmallVec<[AppClaim; 1]>,
     next_channel: u32,
-    opened_at: Duration,
+    pub(super) opened_at: Duration,
     pub(super) received_at: Duration,
     pub(super) sent_at: Duration,
-    pinged_at: Duration,
+    pub(super) pinged_at: Duration,
     /// When it last was refused a document or left one: the beginning of a time without any.
     pub(super) idle_since: Option<Duration>,
-    drain_at: Option<Duration>,
+    pub(super) drain_at: Option<Duration>,
     /// What it sent while nobody with a valid token was behind it.
     unauthenticated_bytes: usize,
     /// When it is looked at next: of the timers set for it, only the one of this time counts.
-    check_at: Duration,
+    pub(super) check_at: Duration,
 }
 
 /// This socket's place in one app's `maxConnections`.
@@ -65,8 +62,8 @@ pub struct Channel {
     pub(super) state: ChannelState,
     /// Messages that came before the channel was open.
     pub(super) held: Vec<Box<[u8]>>,
-    created_at: Duration,
-    renewal_asked: bool,
+    pub(super) created_at: Duration,
+    pub(super) renewal_asked: bool,
 }
 
 #[derive(Debug)]
@@ -94,7 +91,7 @@ impl Channel {
         Self { id, key: key.into(), grant, state, held: Vec::new(), created_at, renewal_asked: false }
     }
 
-    const fn is_waiting(&self) -> bool {
+    pub(super) const fn is_waiting(&self) -> bool {
         matches!(self.state, ChannelState::AwaitingKeys | ChannelState::AwaitingClaim { .. })
     }
 
@@ -102,7 +99,7 @@ impl Channel {
         matches!(self.state, ChannelState::Denied)
     }
 
-    const fn is_open(&self) -> bool {
+    pub(super) const fn is_open(&self) -> bool {
         matches!(self.state, ChannelState::Local { .. } | ChannelState::Remote { .. })
     }
 
@@ -132,12 +129,12 @@ impl Connection {
     }
 
     /// It never asked for a document.
-    fn awaits_authentication(&self) -> bool {
+    pub(super) fn awaits_authentication(&self) -> bool {
         self.channels.is_empty() && self.idle_since.is_none()
     }
 
     /// Somebody with a valid token is behind this socket.
-    fn is_authenticated(&self) -> bool {
+    pub(super) fn is_authenticated(&self) -> bool {
         self.grant.is_some() || self.channels.iter().any(|channel| channel.grant.is_some())
     }
 }
@@ -365,7 +362,7 @@ impl Engine {
     }
 
     /// Takes an open channel out of its room and gives its place in `maxDocuments` back.
-    fn leave_channel(&mut self, now: Now, id: ConnectionId, channel_id: u32) {
+    pub(super) fn leave_channel(&mut self, now: Now, id: ConnectionId, channel_id: u32) {
         let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else {
             return;
         };
@@ -406,128 +403,6 @@ impl Engine {
         self.links.remove(connection.link);
     }
 
-    /// Looks at everything a connection must keep, and sets the timer for the next look.
-    pub(super) fn check_connection(&mut self, now: Now, id: ConnectionId) {
-        let at = now.monotonic;
-        if let Some(refusal) = self.overdue(at, id) {
-            return self.close_connection(now, id, refusal);
-        }
-        let Some(connection) = self.connections.get(id) else { return };
-        let settings = &self.settings;
-        let link = connection.link;
-        let ping_due = at >= connection.received_at.max(connection.pinged_at) + settings.ping_interval;
-        let keep_alive_due = at >= connection.sent_at + settings.keep_alive_interval;
-        let keep_alive = match connection.wire {
-            Some(Wire::YWebsocket) => Some("".into()),
-            Some(Wire::Hocuspocus) => {
-                connection.channels.iter().find(|c| c.is_open()).map(|channel| channel.key.clone())
-            }
-            None => None,
-        };
-        if ping_due {
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.pinged_at = at;
-            }
-            if let Some(frames) = self.frames(link) {
-                websocket::write_ping(frames, &[]);
-            }
-        }
-        if keep_alive_due {
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.sent_at = at;
-            }
-            if let (Some(key), Some(frames)) = (keep_alive, self.frames(link)) {
-                framing(&key).keep_alive(frames);
-            }
-        }
-        self.check_tokens(now, id);
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.check_at = Duration::MAX;
-            self.schedule_check(now, id);
-        }
-    }
-
-    /// A connection's timer fired; an earlier one may have done its work.
-    pub(super) fn connection_timer(&mut self, now: Now, id: ConnectionId) {
-        if self.connections.get(id).is_some_and(|connection| connection.check_at <= now.monotonic) {
-            self.check_connection(now, id);
-        }
-    }
-
-    /// Something changed that may have to be looked at sooner: a channel with a token's end, a drain, a stall.
-    pub(super) fn schedule_check(&mut self, now: Now, id: ConnectionId) {
-        let Some(connection) = self.connections.get(id) else { return };
-        let next = self.next_check(now, connection);
-        if let Some(connection) = self.connections.get_mut(id)
-            && next < connection.check_at
-        {
-            connection.check_at = next;
-            self.timers.set(next, Timer::Connection(id));
-        }
-    }
-
-    /// Why this connection must end now, if it must.
-    fn overdue(&mut self, at: Duration, id: ConnectionId) -> Option<Refusal> {
-        let connection = self.connections.get(id)?;
-        let settings = &self.settings;
-        if connection.drain_at.is_some_and(|due| at >= due) {
-            return Some(self.draining_refusal());
-        }
-        if connection.awaits_authentication() && at >= connection.opened_at + settings.authentication_timeout
-        {
-            return Some(Refusal::MissingToken);
-        }
-        let waits_since = connection.channels.iter().filter(|c| c.is_waiting()).map(|c| c.created_at).min();
-        if waits_since.is_some_and(|since| at >= since + settings.authentication_timeout) {
-            // The control shard has not answered: it is overwhelmed.
-            return Some(self.overloaded_refusal());
-        }
-        let only_denied = connection.channels.iter().all(|c| matches!(c.state, ChannelState::Denied));
-        if only_denied && connection.idle_since.is_some_and(|since| at >= since + settings.idle_timeout) {
-            return Some(Refusal::Normal("No document is open".into()));
-        }
-        match self.links.get(connection.link).and_then(|link| link.stalled_at) {
-            // It is not read while it takes nothing, so nobody knows whether it is silent.
-            Some(since) => (at >= since + settings.stall_timeout).then(|| self.overloaded_refusal()),
-            None => (at >= connection.received_at + settings.idle_timeout)
-                .then(|| Refusal::Normal("Idle timeout".into())),
-        }
-    }
-
-    /// When the next deadline of this connection may be. Looking too early is harmless.
-    fn next_check(&self, now: Now, connection: &Connection) -> Duration {
-        let settings = &self.settings;
-        let mut next = (connection.received_at.max(connection.pinged_at) + settings.ping_interval)
-            .min(connection.sent_at + settings.keep_alive_interval);
-        if connection.awaits_authentication() {
-            next = next.min(connection.opened_at + settings.authentication_timeout);
-        }
-        for channel in connection.channels.iter().filter(|channel| channel.is_waiting()) {
-            next = next.min(channel.created_at + settings.authentication_timeout);
-        }
-        if let Some(drain_at) = connection.drain_at {
-            next = next.min(drain_at);
-        }
-        next = next.min(match self.links.get(connection.link).and_then(|link| link.stalled_at) {
-            Some(since) => since + settings.stall_timeout,
-            None => connection.received_at + settings.idle_timeout,
-        });
-        for channel in &connection.channels {
-            let Some(grant) = &channel.grant else { continue };
-            let left_s = settings.token_left_s(grant, now);
-            let asks = connection.wire == Some(Wire::Hocuspocus) && !channel.renewal_asked;
-            let in_s = if asks {
-                left_s.saturating_sub(settings.renew_before.as_secs())
-            } else if settings.close_on_token_expiry {
-                left_s
-            } else {
-                continue; // nothing follows from its end
-            };
-            next = next.min(now.monotonic + Duration::from_secs(in_s));
-        }
-        next.max(now.monotonic + Duration::from_millis(50))
-    }
-
     pub(super) fn connection_stalled(&mut self, now: Now, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
         let link = connection.link;
@@ -561,119 +436,6 @@ impl Engine {
         }
     }
 
-    /// Asks for new tokens in time, and ends what has none.
-    fn check_tokens(&mut self, now: Now, id: ConnectionId) {
-        let mut expired: SmallVec<[u32; 4]> = SmallVec::new();
-        let mut ask: SmallVec<[Box<str>; 1]> = SmallVec::new();
-        let settings = &self.settings;
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let (link, wire) = (connection.link, connection.wire);
-        for channel in connection.channels.iter_mut().filter(|channel| channel.is_open()) {
-            let Some(grant) = &channel.grant else { continue };
-            let left_s = settings.token_left_s(grant, now);
-            if settings.close_on_token_expiry && left_s == 0 {
-                expired.push(channel.id);
-            } else if wire == Some(Wire::Hocuspocus)
-                && !channel.renewal_asked
-                && left_s <= settings.renew_before.as_secs()
-            {
-                channel.renewal_asked = true;
-                ask.push(channel.key.clone());
-            }
-        }
-        for key in ask {
-            if let Some(frames) = self.frames(link) {
-                Framing::Hocuspocus { key: &key }.request_token(frames);
-            }
-        }
-        for channel in expired {
-            self.deny_channel(now, id, channel, Refusal::InvalidToken("Token expired".into()));
-        }
-    }
-
-    /// A client handed in another token for a document it has open.
-    fn renew_token(&mut self, now: Now, id: ConnectionId, channel_id: u32, token: &str) {
-        match self.check_token(now, id, token) {
-            TokenCheck::Valid(grant) => self.token_renewed(now, id, channel_id, grant),
-            TokenCheck::Refused(refusal) => self.deny_channel(now, id, channel_id, refusal),
-            TokenCheck::UnknownKey { tenant, key_id } => {
-                self.ask_for_keys(now, id, channel_id, token, tenant, key_id)
-            }
-        }
-    }
-
-    /// The other token is good; a newer one takes the place of the one at hand.
-    pub(super) fn token_renewed(&mut self, now: Now, id: ConnectionId, channel_id: u32, renewed: Arc<Grant>) {
-        let Some(channel) = self.connections.get_mut(id).and_then(|c| c.channel_mut(channel_id)) else {
-            return;
-        };
-        let Some(grant) = &channel.grant else { return };
-        if grant.app != renewed.app {
-            let refusal = Refusal::Forbidden("The new token is for another app".into());
-            return self.deny_channel(now, id, channel_id, refusal);
-        }
-        if renewed.expires_unix_s <= grant.expires_unix_s {
-            return;
-        }
-        let ops_per_minute = renewed.limits.ops_per_minute;
-        channel.grant = Some(renewed);
-        channel.renewal_asked = false;
-        match channel.state {
-            ChannelState::Local { session, .. } => self.session_ops_per_minute(session, ops_per_minute),
-            ChannelState::Remote { shard, .. } => {
-                let body = MailBody::OpsPerMinute { channel: channel_id, ops_per_minute };
-                self.effects.push_back(Effect::Mail { to: shard, mail: Mail { connection: id, body } });
-            }
-            _ => {}
-        }
-    }
-
-    fn is_revoked(&self, grant: &Grant) -> bool {
-        self.verifier.keys().lookup(grant.app.tenant, &grant.key_id) == Lookup::Revoked
-    }
-
-    pub(super) fn key_revoked(&mut self, now: Now, tenant: Uuid, key_id: &str) {
-        let mut ended: Vec<(ConnectionId, u32)> = Vec::new();
-        let signed = |grant: &Arc<Grant>| grant.app.tenant == tenant && &*grant.key_id == key_id;
-        let ids: Vec<ConnectionId> = self.connections.keys().collect();
-        for id in ids {
-            let Some(connection) = self.connections.get_mut(id) else { continue };
-            if connection.grant.as_ref().is_some_and(signed) {
-                connection.grant = None;
-            }
-            for channel in &connection.channels {
-                if channel.grant.as_ref().is_some_and(signed) {
-                    ended.push((id, channel.id));
-                }
-            }
-        }
-        for (id, channel) in ended {
-            self.deny_channel(now, id, channel, Refusal::InvalidToken("Key revoked".into()));
-        }
-    }
-
-    /// Nobody comes in any more, and everybody is asked to leave at a time of their own within `over`.
-    pub(super) fn drain(&mut self, now: Now, over: Duration) {
-        self.draining = true;
-        let over_ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX).max(1);
-        let ids: Vec<ConnectionId> = self.connections.keys().collect();
-        for id in ids {
-            let at = now.monotonic + Duration::from_millis(self.jitter(over_ms));
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.drain_at = Some(at);
-            }
-            self.schedule_check(now, id);
-        }
-    }
-
-    pub(super) fn draining_refusal(&mut self) -> Refusal {
-        Refusal::Draining { retry_after_s: 1 + self.jitter(5) as u32 }
-    }
-
-    pub(super) fn overloaded_refusal(&mut self) -> Refusal {
-        Refusal::Overloaded { retry_after_s: 5 + self.jitter(10) as u32 }
-    }
-
     pub(super) fn mail_received(&mut self, now: Now, from: ShardIndex, mail: Mail) {
         match mail.body {
             MailBody::Deliver { frames } => {
@@ -703,9 +465,4 @@ impl Engine {
             body => self.remote_request(now, from, mail.connection, body),
         }
     }
-}
-
-/// The framing of a channel's key: y-websocket has none.
-fn framing(key: &str) -> Framing<'_> {
-    if key.is_empty() { Framing::YWebsocket } else { Framing::Hocuspocus { key } }
 }

@@ -1,0 +1,183 @@
+//! The way of an update: pre-scan, ops, apply, relay, acknowledge; and of one that came before what it depends on.
+
+use super::Engine;
+use super::document::{Applied, ApplyError, Parked};
+use super::ops::Verdict;
+use super::prescan;
+use super::slab::Key;
+use crate::protocol::close::Refusal;
+use crate::protocol::document::AppId;
+use crate::protocol::message::Wire;
+use crate::time::Now;
+
+/// What became of an update.
+pub(super) enum Outcome {
+    Done,
+    /// It waits for ops.
+    Wait,
+}
+
+impl Engine {
+    /// A step 2 (`answer`) or an update: pre-scan, ops, apply, relay, acknowledge.
+    pub(super) fn update_received(
+        &mut self,
+        now: Now,
+        key: Key,
+        update: &[u8],
+        answer: bool,
+    ) -> Result<Outcome, Refusal> {
+        let Some(session) = self.sessions.get(key) else { return Ok(Outcome::Done) };
+        let (room_key, ops_per_minute) = (session.room, session.ops_per_minute);
+        let Some(room) = self.rooms.get(room_key) else { return Ok(Outcome::Done) };
+        let app = room.id.app;
+        prescan::scan(update, &prescan::ScanLimits::default(), &mut self.scan)
+            .map_err(|error| Refusal::InvalidPayload(format!("Malformed update: {error}").into()))?;
+        let state = room.document.state();
+        if self.scan.is_known(|client| state.get(client)) && self.scan.deletes().is_empty() {
+            self.counters.updates_in += 1;
+            self.acknowledge(key);
+            return Ok(Outcome::Done);
+        }
+        match self.ops_verdict(now, app, ops_per_minute, key) {
+            Verdict::Pass => {}
+            Verdict::Wait => return Ok(Outcome::Wait),
+            // A client that only joins says what it has, deletions included: no op, if all of it is known.
+            Verdict::Exceeded if self.is_known(room_key) => {
+                self.counters.updates_in += 1;
+                self.acknowledge(key);
+                return Ok(Outcome::Done);
+            }
+            Verdict::Exceeded => return Err(Refusal::RateLimit { limit: ops_per_minute }),
+        }
+        self.counters.updates_in += 1;
+        match self.apply(now, room_key, app, Some(key), update) {
+            Ok(changed) => {
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.asked_missing = false;
+                }
+                self.acknowledge(key);
+                if changed {
+                    self.retry_parked(now, room_key, app, ops_per_minute);
+                }
+            }
+            Err(ApplyError::Missing) => self.park(room_key, key, update, answer)?,
+            Err(error) => return Err(refusal_of(error)),
+        }
+        self.ask_for_ops(now, app, ops_per_minute);
+        Ok(Outcome::Done)
+    }
+
+    /// Whether what `self.scan` describes changes nothing, its deletions included.
+    fn is_known(&mut self, room_key: Key) -> bool {
+        let Some(room) = self.rooms.get_mut(room_key) else { return false };
+        let known = self.scan.is_known(|client| room.document.state().get(client))
+            && room.document.has_deleted(self.scan.deletes());
+        self.counters.crdt_panics += room.document.take_panics();
+        self.watch_for_shrinking(room_key);
+        known
+    }
+
+    /// Applies what `self.scan` describes, and relays it if it changed the document.
+    pub(super) fn apply(
+        &mut self,
+        now: Now,
+        room_key: Key,
+        app: AppId,
+        author: Option<Key>,
+        update: &[u8],
+    ) -> Result<bool, ApplyError> {
+        let Some(room) = self.rooms.get_mut(room_key) else { return Ok(false) };
+        let applied = room.document.apply(update, &self.scan, self.settings.document_bytes_max);
+        self.counters.crdt_panics += room.document.take_panics();
+        if applied? == Applied::Unchanged {
+            return Ok(false);
+        }
+        room.updated_at = now.monotonic;
+        room.changes += 1;
+        self.watch_for_shrinking(room_key);
+        if let Some(meter) = self.meters.get_mut(&app) {
+            meter.spend();
+        }
+        self.relay(room_key, author, |framing, out| framing.update(out, update));
+        Ok(true)
+    }
+
+    /// Tells a Hocuspocus client that its update counts as stored. y-websocket knows no acknowledgement.
+    pub(super) fn acknowledge(&mut self, key: Key) {
+        if self.sessions.get(key).is_some_and(|session| session.wire == Wire::Hocuspocus) {
+            self.reply(key, |framing, out| framing.sync_status(out, true));
+        }
+    }
+
+    /// An update came before what it depends on: keep it, and ask its sender for the rest.
+    fn park(&mut self, room_key: Key, key: Key, update: &[u8], answer: bool) -> Result<(), Refusal> {
+        let Some(room) = self.rooms.get_mut(room_key) else { return Ok(()) };
+        let parked = Parked { update: update.into(), session: key };
+        if room.document.park(parked, self.settings.parked_bytes_max).is_err() {
+            return Err(Refusal::TooBig("Too many updates wait for changes that the document lacks".into()));
+        }
+        self.counters.updates_parked += 1;
+        let Some(session) = self.sessions.get_mut(key) else { return Ok(()) };
+        // An answer that still lacks something would only be asked for again.
+        if !answer && !session.asked_missing {
+            session.asked_missing = true;
+            self.send_step_one(key);
+        }
+        Ok(())
+    }
+
+    /// The document advanced: what waited for that may fit now.
+    pub(super) fn retry_parked(&mut self, now: Now, room_key: Key, app: AppId, ops_per_minute: u32) {
+        loop {
+            let Some(room) = self.rooms.get_mut(room_key) else { return };
+            if !room.document.has_parked() {
+                return;
+            }
+            let mut advanced = false;
+            for parked in room.document.take_parked() {
+                // It was scanned when it came; the scan of it is needed again, not the check.
+                if prescan::scan(&parked.update, &prescan::ScanLimits::default(), &mut self.scan).is_err() {
+                    continue;
+                }
+                let result = match self.meter(app).verdict(now.monotonic) {
+                    Verdict::Pass => self.apply(now, room_key, app, Some(parked.session), &parked.update),
+                    Verdict::Wait => {
+                        self.meter(app).wait_with_parked(room_key);
+                        Err(ApplyError::Missing)
+                    }
+                    Verdict::Exceeded if self.sessions.get(parked.session).is_some() => {
+                        let refusal = Refusal::RateLimit { limit: ops_per_minute };
+                        self.end_session(now, parked.session, refusal);
+                        continue;
+                    }
+                    Verdict::Exceeded => Err(ApplyError::Missing),
+                };
+                match result {
+                    Ok(changed) => {
+                        advanced |= changed;
+                        self.acknowledge(parked.session);
+                    }
+                    Err(ApplyError::Missing) => {
+                        if let Some(room) = self.rooms.get_mut(room_key) {
+                            let _ = room.document.park(parked, usize::MAX);
+                        }
+                    }
+                    Err(error) => self.end_session(now, parked.session, refusal_of(error)),
+                }
+                self.ask_for_ops(now, app, ops_per_minute);
+            }
+            if !advanced {
+                return;
+            }
+        }
+    }
+}
+
+pub(super) fn refusal_of(error: ApplyError) -> Refusal {
+    match error {
+        ApplyError::TooBig { .. } | ApplyError::TooDeep { .. } => Refusal::TooBig(error.to_string().into()),
+        ApplyError::Malformed | ApplyError::Poisonous | ApplyError::Missing => {
+            Refusal::InvalidPayload(error.to_string().into())
+        }
+    }
+}

@@ -159,6 +159,7 @@ impl Engine {
             Event::Received { connection, message } => self.connection_received(now, connection, message),
             Event::Closed { connection } => self.forget_connection(now, connection),
             Event::Stalled { connection } => self.connection_stalled(now, connection),
+            Event::Progressed { connection } => self.connection_progressed(now, connection),
             Event::Resumed { connection } => self.connection_resumed(now, connection),
             Event::Mail { from, mail } => self.mail_received(now, from, mail),
             Event::Reserved { ticket, outcome } => self.claim_answered(now, ticket, outcome),

@@ -541,6 +541,12 @@ impl World {
         true
     }
 
+    /// A stalled socket took some bytes, but not all that wait.
+    pub fn take_some(&mut self, socket: usize) {
+        let (shard, connection) = self.sockets[socket].place.unwrap();
+        self.tell(usize::from(shard), Event::Progressed { connection });
+    }
+
     /// A control frame or a text message of a client, at once.
     pub fn receive(&mut self, socket: usize, message: Incoming<'_>) {
         let (shard, connection) = self.sockets[socket].place.expect("it is open");

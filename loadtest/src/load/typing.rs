@@ -16,7 +16,7 @@ use crate::scenario::Typing;
 use crate::schedule::Schedule;
 use crate::update::EMPTY;
 use crate::update::scan::{ClockRange, scan, scan_state_vector};
-use crate::update::typist::Typist;
+use crate::update::typist::{Payload, Typist};
 use crate::verification::{Carrier, Findings, Verification};
 use serde::Serialize;
 use std::ops::Range;
@@ -94,7 +94,7 @@ impl Room {
             first_client_id,
             connector: Connector::new(session),
             typists: (0..writers)
-                .map(|writer| Typist::new(first_client_id + writer, typing.positions))
+                .map(|writer| Typist::new(first_client_id + writer, typing.positions, Payload::Characters))
                 .collect(),
             schedule: None,
             window_ns: 0..0,
@@ -123,7 +123,7 @@ impl Room {
         let writer = schedule.writer(number);
         let (document, place) = (writer % self.documents, writer / self.documents);
         let due_ns = schedule.due_ns(number);
-        self.typists[(document * self.writers + place) as usize].type_one(&mut self.update);
+        self.typists[(document * self.writers + place) as usize].type_next(&mut self.update);
         if let Some(client) = event_loop.client(document * self.clients + place) {
             client.send_update(&self.update, due_ns);
         }
@@ -198,7 +198,7 @@ impl Room {
         let (clients, writers, documents) = (self.clients, self.writers, self.documents);
         let found = self.verification.finish(|reader, place| {
             let (document, own) = (reader / clients, reader % clients == place);
-            (!own).then(|| schedule.clocks_of(place * documents + document, updates))
+            (!own).then(|| schedule.updates_of(place * documents + document, updates))
         });
         if !found.is_right() {
             self.failures.add(|| describe(&found));
@@ -265,6 +265,7 @@ impl Handler for Room {
                 self.items(client, now_ns, update, Carrier::State);
             }
             Event::StateAsked(state_vector) => self.answer(client, state_vector),
+            Event::Awareness(_) => {}
             Event::Ack { accepted: true, due_ns } => {
                 if let Some(due_ns) = due_ns
                     && self.window_ns.contains(&due_ns)

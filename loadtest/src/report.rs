@@ -105,6 +105,7 @@ fn typing_rows(result: &TypingResult) -> Rows {
         rows.push(("server CPU per delivery", format!("{us:.2} µs")));
     }
     server_rows(&mut rows, result.server.as_ref());
+    rows.extend(crate::load::typing::rows(result));
     rows.extend([
         ("items per message", format!("{:.2}", result.items_per_message)),
         (

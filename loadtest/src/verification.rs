@@ -8,7 +8,7 @@
 //! reader already has (it can't know), so that is counted apart and is not wrong.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// How an item came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,17 +133,45 @@ impl Verification {
         }
     }
 
+    /// Notes that the reader's connection ended. What is still missing then, though later items came, won't
+    /// come any more: it is lost, even if a step 2 brings it after the reader's return.
+    pub fn leave(&mut self, reader: u32) {
+        let cells = self.cells(reader);
+        for cell in cells {
+            let missing = self.gaps.remove(&cell).unwrap_or_default();
+            self.findings.lost += missing.iter().map(|gap| gap.len() as u64).sum::<u64>();
+        }
+    }
+
+    /// How many items of each writer the reader has without a gap: what it offers when it returns.
+    pub fn known(&self, reader: u32) -> impl Iterator<Item = u32> {
+        self.cells(reader).map(|cell| {
+            let first_gap = self.gaps.get(&cell).into_iter().flatten().map(|gap| gap.start).min();
+            first_gap.unwrap_or(self.next[cell])
+        })
+    }
+
+    fn cells(&self, reader: u32) -> Range<usize> {
+        let first = reader as usize * self.writers as usize;
+        first..first + self.writers as usize
+    }
+
     /// Judges at the end: `typed(reader, writer)` is how many items the reader must have of that
     /// writer, or `None` if it needs none (its own).
-    pub fn finish(mut self, typed: impl Fn(u32, u32) -> Option<u32>) -> Findings {
+    pub fn finish(self, typed: impl Fn(u32, u32) -> Option<u32>) -> Findings {
+        self.finish_between(|reader, writer| typed(reader, writer).map(|typed| typed..=typed))
+    }
+
+    /// The same where a reader may have left before it had everything: at least, and at most, so many.
+    pub fn finish_between(mut self, typed: impl Fn(u32, u32) -> Option<RangeInclusive<u32>>) -> Findings {
         let gaps = std::mem::take(&mut self.gaps);
         for (cell, &next) in self.next.iter().enumerate() {
             let (reader, writer) = (cell as u32 / self.writers, cell as u32 % self.writers);
             let Some(typed) = typed(reader, writer) else {
                 continue;
             };
-            self.findings.lost += u64::from(typed.saturating_sub(next));
-            self.findings.foreign += u64::from(next.saturating_sub(typed));
+            self.findings.lost += u64::from(typed.start().saturating_sub(next));
+            self.findings.foreign += u64::from(next.saturating_sub(*typed.end()));
             let missing = gaps.get(&cell).into_iter().flatten();
             self.findings.lost += missing.map(|gap| gap.len() as u64).sum::<u64>();
         }
@@ -218,6 +246,18 @@ mod tests {
         verification.receive(1, 0, 0..3, Carrier::Update, |_| {});
         let found = verification.finish(|reader, writer| (reader == 1 && writer == 0).then_some(3));
         assert_eq!(found, Findings::default());
+    }
+
+    #[test]
+    fn a_gap_that_a_return_heals_was_still_lost() {
+        let mut verification = Verification::new(1, 2);
+        receive(&mut verification, 0..2);
+        receive(&mut verification, 4..6);
+        assert_eq!(verification.known(0).collect::<Vec<_>>(), [2, 0]);
+        verification.leave(0);
+        verification.receive(0, 0, 2..7, Carrier::State, |_| {});
+        let found = verification.finish(|_, writer| (writer == 0).then_some(7));
+        assert_eq!(found, Findings { lost: 2, resent: 4, ..Findings::default() });
     }
 
     proptest! {

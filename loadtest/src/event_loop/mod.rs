@@ -120,6 +120,16 @@ impl EventLoop {
         self.close(number);
     }
 
+    /// Says goodbye and closes.
+    pub fn leave(&mut self, number: u32) {
+        if let Some(client) = self.clients[number as usize].as_mut() {
+            client.send_close();
+            // Who doesn't hear it sees the connection end.
+            let _ = client.flush();
+        }
+        self.close(number);
+    }
+
     /// Stops reading: what the server sends piles up. Writing goes on.
     pub fn pause(&mut self, number: u32) -> io::Result<()> {
         let Some(client) = self.clients[number as usize].as_mut() else {

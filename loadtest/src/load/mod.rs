@@ -40,13 +40,15 @@ pub enum LoadError {
         "only {synced} of {connections} connections were synced within {timeout_s} s: raise connect_timeout_s or look at the server"
     )]
     Timeout { synced: u32, connections: u32, timeout_s: f64 },
+    #[error("the trace has {edits} edits, but {updates} are due: lower rate, warmup_s or measure_s")]
+    TraceTooShort { edits: u32, updates: u32 },
     #[error("the server didn't take the document of the cold joins: {reason}")]
     NotStored { reason: String },
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error(transparent)]
     Trace(#[from] TraceError),
-    #[error("a relay holds no documents: a [{0}] scenario needs a Yjs server")]
+    #[error("a relay holds no documents: [{0}] needs a Yjs server")]
     NeedsDocuments(&'static str),
 }
 
@@ -96,6 +98,11 @@ impl<'a> Session<'a> {
 
     pub fn cpu(&self) -> Result<Option<Cpu>, ProcessError> {
         self.server.as_ref().map(Process::cpu).transpose()
+    }
+
+    /// The server's resident memory, quickly.
+    pub fn resident_bytes(&self) -> Result<Option<u64>, ProcessError> {
+        self.server.as_ref().map(Process::resident_bytes).transpose()
     }
 
     pub fn memory(&self) -> Result<Option<Memory>, ProcessError> {

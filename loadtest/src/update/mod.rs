@@ -5,6 +5,7 @@
 //! update, merged or not, without building anything. The real CRDT library is
 //! used only by the tests, as the judge, and by [`crate::trace`], to build the document of the cold join.
 
+pub mod awareness;
 pub mod pattern;
 pub mod scan;
 pub mod script;

@@ -5,7 +5,8 @@
 //! per delivery as long as the server is right.
 //!
 //! A repeated item is a duplicate only in an update: in a step 2 the server may include what the
-//! reader already has (it can't know), so that is counted apart and is not wrong.
+//! reader already has (it can't know), so that is counted apart and is not wrong. Neither is an update
+//! that repeats what the reader's last step 2 brought (it may have been on its way), but it is waste.
 
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
@@ -17,7 +18,7 @@ pub enum Carrier {
     State,
 }
 
-/// What was found wrong, in items. All zero but `resent` for a right server.
+/// What was found wrong, in items. All zero but `resent` and `overlapping` for a right server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Findings {
     /// Never arrived.
@@ -30,9 +31,20 @@ pub struct Findings {
     pub foreign: u64,
     /// Arrived again inside a step 2: allowed.
     pub resent: u64,
+    /// Arrived again in an update, after a step 2 had brought it: allowed, and waste.
+    pub overlapping: u64,
 }
 
 impl Findings {
+    pub fn add(&mut self, other: &Self) {
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.foreign += other.foreign;
+        self.resent += other.resent;
+        self.overlapping += other.overlapping;
+    }
+
     pub fn is_right(&self) -> bool {
         self.lost + self.duplicated + self.reordered + self.foreign == 0
     }
@@ -43,6 +55,7 @@ pub struct Verification {
     writers: u32,
     next: Vec<u32>, // [reader * writers + writer]
     gaps: HashMap<usize, Vec<Range<u32>>>,
+    states: HashMap<usize, Range<u32>>, // what the last step 2 brought
     findings: Findings,
 }
 
@@ -53,6 +66,7 @@ impl Verification {
             writers,
             next: vec![0; readers as usize * writers as usize],
             gaps: HashMap::new(),
+            states: HashMap::new(),
             findings: Findings::default(),
         }
     }
@@ -70,7 +84,7 @@ impl Verification {
     ) {
         let cell = reader as usize * self.writers as usize + writer as usize;
         let next = self.next[cell];
-        if clocks.start == next {
+        if clocks.start == next && carrier == Carrier::Update {
             self.next[cell] = clocks.end;
             fresh(clocks);
         } else {
@@ -92,6 +106,11 @@ impl Verification {
         mut fresh: impl FnMut(Range<u32>),
     ) {
         let next = self.next[cell];
+        if carrier == Carrier::State {
+            let state = self.states.entry(cell).or_insert_with(|| clocks.clone());
+            // One step 2 may bring several ranges, one behind the other.
+            *state = if state.end == clocks.start { state.start..clocks.end } else { clocks.clone() };
+        }
         let ahead = clocks.start.max(next)..clocks.end.max(next);
         if clocks.start > next {
             self.gaps.entry(cell).or_default().push(next..clocks.start);
@@ -126,8 +145,12 @@ impl Verification {
         let again = behind.len() as u64 - filled;
         match carrier {
             Carrier::Update => {
+                let state = self.states.get(&cell).cloned().unwrap_or(0..0);
+                let brought = behind.start.max(state.start)..behind.end.min(state.end);
+                let overlapping = (brought.len() as u64).min(again);
                 self.findings.reordered += filled;
-                self.findings.duplicated += again;
+                self.findings.overlapping += overlapping;
+                self.findings.duplicated += again - overlapping;
             }
             Carrier::State => self.findings.resent += again, // a gap filled by a resync is no reordering
         }
@@ -246,6 +269,18 @@ mod tests {
         verification.receive(1, 0, 0..3, Carrier::Update, |_| {});
         let found = verification.finish(|reader, writer| (reader == 1 && writer == 0).then_some(3));
         assert_eq!(found, Findings::default());
+    }
+
+    #[test]
+    fn an_update_may_repeat_what_the_last_step_2_brought_but_nothing_else() {
+        let mut verification = Verification::new(1, 1);
+        receive(&mut verification, 0..4);
+        verification.receive(0, 0, 4..6, Carrier::State, |_| {});
+        verification.receive(0, 0, 6..9, Carrier::State, |_| {});
+        receive(&mut verification, 2..12);
+        receive(&mut verification, 9..12);
+        let found = verification.finish(|_, _| Some(12));
+        assert_eq!(found, Findings { duplicated: 2 + 3, overlapping: 5, ..Findings::default() });
     }
 
     #[test]

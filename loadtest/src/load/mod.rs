@@ -4,6 +4,7 @@
 //! plain procedure that turns the event loop through the phases of the run.
 
 pub mod connector;
+pub mod day;
 pub mod idle;
 pub mod join;
 pub mod storm;
@@ -40,6 +41,8 @@ pub enum LoadError {
         "only {synced} of {connections} connections were synced within {timeout_s} s: raise connect_timeout_s or look at the server"
     )]
     Timeout { synced: u32, connections: u32, timeout_s: f64 },
+    #[error("[{0}] is judged by the server's memory: give --pid")]
+    NeedsServer(&'static str),
     #[error("the trace has {edits} edits, but {updates} are due: lower rate, warmup_s or measure_s")]
     TraceTooShort { edits: u32, updates: u32 },
     #[error("the server didn't take the document of the cold joins: {reason}")]
@@ -127,6 +130,13 @@ impl Failures {
         if self.named.len() < FAILURES_NAMED_MAX {
             self.named.push(failure());
         }
+    }
+
+    /// Takes over those of a part of the run.
+    pub fn append(&mut self, other: Self) {
+        self.count += other.count;
+        let room = FAILURES_NAMED_MAX - self.named.len();
+        self.named.extend(other.named.into_iter().take(room));
     }
 
     pub fn is_empty(&self) -> bool {

@@ -80,6 +80,11 @@ impl Pattern {
         pattern.is_formattable().then_some(pattern)
     }
 
+    /// Exactly these edits; somebody must insert something.
+    pub fn of(edits: Vec<Edit>) -> Self {
+        Self { edits }
+    }
+
     fn is_formattable(&self) -> bool {
         let mut new = 0;
         self.edits.iter().all(|edit| match edit {

@@ -314,6 +314,15 @@ mod tests {
         assert!(refused(classroom.replace("writers = 10", "writers = 51")));
         assert!(refused(classroom.replace("documents = 1", "documents = 0")));
         assert!(refused(classroom.replace("rate = 10.0", "rate = nan")));
+        let with = |more: &str| refused(format!("{classroom}\n{more}\n"));
+        assert!(!with("[typing.mix]\ncharacters = 9\nformatting = 1"));
+        assert!(with("[typing.mix]\ncharacters = 1\nformatting = 1"));
+        assert!(with("[typing.mix]\ncharacters = 0\nformatting = 1"));
+        assert!(with("[typing.churn]\nrate = 100.0\naway_s = 1.0"));
+        assert!(with("[typing.storm]\nat_s = 11.0\nshare = 0.5"));
+        assert!(with("[typing.slow_readers]\nper_document = 41\nat_s = 1.0\nfor_s = 1.0"));
+        assert!(with("[typing.cursors]\nrate = 0.01"));
+        assert!(refused(classroom.replace("writers = 10", "writers = 10\ntrace = \"x\"")));
         let no_meaning = Overrides { rate: Some(1.0), ..Overrides::default() };
         assert!(Scenario::load(Path::new("c-idle"), &no_meaning).is_err());
     }

@@ -222,9 +222,11 @@ fn person(
         at_s += dice.exponential(1.0 / day.cursor_rate).clamp(0.02, 20.0);
     }
     if dice.happens(day.offline_share) {
-        let from_s = joins_s + SESSION_S_MIN + dice.share() * (end_s - joins_s);
-        let to_s = from_s + dice.exponential(day.offline_mean_s);
-        if to_s < end_s - ONLINE_AGAIN_S {
+        let away_s = dice.exponential(day.offline_mean_s);
+        let spare_s = end_s - joins_s - away_s - LAST_LOOK_S - ONLINE_AGAIN_S;
+        if spare_s > 0.0 {
+            let from_s = joins_s + LAST_LOOK_S + dice.share() * spare_s;
+            let to_s = from_s + away_s;
             act(from_s, Deed::Drop);
             act(to_s, Deed::Return);
             person.offline_ns = Some(((from_s * 1e9) as u64, (to_s * 1e9) as u64));

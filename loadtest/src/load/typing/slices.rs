@@ -56,7 +56,8 @@ impl Slicer {
         room: &Room,
     ) -> Result<(), LoadError> {
         let updates = sent / self.documents;
-        if updates < self.next && !(is_last && room.delivered > self.deliveries) {
+        let sliced = self.slices.last().map_or(0, |slice| slice.updates);
+        if updates < self.next && !(is_last && updates > sliced) {
             return Ok(());
         }
         let now_ns = session.clock.now_ns();

@@ -52,7 +52,6 @@ pub(super) struct Disturbances {
     stalled: Option<Stall>, // going on
     end_ns: u64,
     memory_ns: u64,
-    watches_memory: bool,
     pub resident_before_bytes: Option<u64>,
     pub resident_peak_bytes: Option<u64>,
 }
@@ -92,7 +91,6 @@ impl Disturbances {
             storm,
             churn,
             end_ns: churn_end_ns.max(stall_end_ns),
-            watches_memory: stall.is_some(),
             stall,
             stalled: None,
             memory_ns: if typing.slow_readers.is_some() { 0 } else { u64::MAX },
@@ -131,7 +129,7 @@ impl Disturbances {
         event_loop: &mut EventLoop,
         room: &mut Room,
     ) -> Result<(), LoadError> {
-        if self.watches_memory && now_ns >= self.memory_ns {
+        if now_ns >= self.memory_ns {
             self.memory_ns = now_ns + MEMORY_INTERVAL_NS;
             self.resident_peak_bytes = self.resident_peak_bytes.max(session.resident_bytes()?);
         }

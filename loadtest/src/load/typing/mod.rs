@@ -169,7 +169,7 @@ fn refuse_relay(session: &Session<'_>, typing: &Typing) -> Result<(), LoadError>
     let needs = [
         (typing.storm.is_some(), "typing.storm"),
         (typing.churn.is_some(), "typing.churn"),
-        (typing.trace.is_some(), "typing with a trace"),
+        (typing.trace.is_some(), "typing.trace"),
     ];
     match needs.iter().find(|(there, _)| *there && session.target.protocol == Protocol::Relay) {
         Some((_, what)) => Err(LoadError::NeedsDocuments(what)),

@@ -156,8 +156,9 @@ impl Verification {
         }
     }
 
-    /// Notes that the reader's connection ended. What is still missing then, though later items came, won't
-    /// come any more: it is lost, even if a step 2 brings it after the reader's return.
+    /// Notes that the connection ended of a reader who had its step 2. What is still missing then, though
+    /// later items came, won't come any more: it is lost, even if a step 2 brings it after the reader's
+    /// return. (Before its step 2 a reader may well get updates that come after what it lacks.)
     pub fn leave(&mut self, reader: u32) {
         let cells = self.cells(reader);
         for cell in cells {

@@ -49,6 +49,8 @@ struct Visit {
     clocks: Clocks,
     /// Connected, but the server hasn't yet asked for what it lacks.
     owes_state: bool,
+    /// What the server had when it last asked.
+    server_knew: u32,
     handed_over: Range<u32>,
     synced_ns: u64,
     /// When they left, having been there to the last.
@@ -233,10 +235,11 @@ impl People {
     pub fn drop_out(&mut self, person: u32, event_loop: &mut EventLoop) {
         let visit = &mut self.visits[person as usize];
         if let Some(number) = visit.number.take() {
+            let was_here = visit.presence == Presence::Here;
             visit.presence = Presence::Offline;
             visit.owes_state = true;
             event_loop.reset(number);
-            self.vacate(person, number);
+            self.vacate(person, number, was_here);
         }
     }
 
@@ -264,17 +267,20 @@ impl People {
         for person in 0..self.visits.len() as u32 {
             if let Some(number) = self.visits[person as usize].number.take() {
                 event_loop.close(number);
-                self.vacate(person, number);
+                let was_here = self.visits[person as usize].left_ns.is_some();
+                self.vacate(person, number, was_here);
             }
         }
     }
 
-    fn vacate(&mut self, person: u32, number: u32) {
+    fn vacate(&mut self, person: u32, number: u32, was_here: bool) {
         self.occupants[number as usize] = None;
         self.free.push(number);
         let visit = &self.visits[person as usize];
         let page = &mut self.pages[visit.page as usize];
-        page.verification.leave(visit.place);
+        if was_here {
+            page.verification.leave(visit.place);
+        }
         page.seen.retain(|(reader, _), _| *reader != visit.place);
     }
 
@@ -287,7 +293,7 @@ impl People {
                 let known = page.people.iter().zip(page.verification.known(place));
                 known
                     .filter(|(writer, known)| {
-                        *writer != reader && *known < self.visits[**writer as usize].next_clock()
+                        *writer != reader && *known < self.visits[**writer as usize].sent()
                     })
                     .count() as u64
             };
@@ -333,7 +339,7 @@ impl People {
             let found = verification.finish_between(|reader, writer| {
                 let (reader, writer) = (people[reader as usize], people[writer as usize]);
                 let (reader_visit, writer_visit) = (&visits[reader as usize], &visits[writer as usize]);
-                let all = writer_visit.next_clock();
+                let all = writer_visit.sent();
                 if reader == writer {
                     return None;
                 }
@@ -344,9 +350,9 @@ impl People {
                         let updates = available_before(&plan[writer as usize], limit_ns);
                         writer_visit.clocks.before(updates).min(all)
                     }
-                    _ => 0, // not there to the last: the server was slow to take them back
+                    _ => return None, // not there to the last: the server was slow to take them back
                 };
-                Some(at_least..=all)
+                Some(at_least..=writer_visit.next_clock())
             });
             total.add(&found);
         }
@@ -457,6 +463,9 @@ impl People {
 
     fn answer(&mut self, person: u32, client: &mut Client, state_vector: &[u8]) {
         let visit = &mut self.visits[person as usize];
+        if visit.presence == Presence::Leaving {
+            return; // nothing goes after a goodbye
+        }
         let owes_state = std::mem::take(&mut visit.owes_state);
         let Some(typist) = &visit.typist else {
             client.send_step_2(&EMPTY);
@@ -471,6 +480,7 @@ impl People {
         if let Err(malformed) = scanned {
             self.failures.add(|| format!("person {person} got an unreadable state vector: {malformed}"));
         }
+        visit.server_knew = known;
         if owes_state {
             visit.handed_over = known..typist.next_clock();
         }
@@ -484,9 +494,10 @@ impl People {
             let presence = visit.presence;
             self.failures.add(|| format!("person {person} ({presence:?}): the connection ended: {ended}"));
         }
+        let was_here = visit.presence == Presence::Here || visit.left_ns.is_some();
         visit.presence = Presence::Gone;
         visit.number = None;
-        self.vacate(person, number);
+        self.vacate(person, number, was_here);
     }
 }
 
@@ -503,6 +514,7 @@ impl Visit {
             typist: pattern
                 .map(|pattern| Typist::new(client_id, Positions::Append, Payload::Pattern(pattern))),
             owes_state: true,
+            server_knew: 0,
             handed_over: 0..0,
             synced_ns: 0,
             left_ns: None,
@@ -512,6 +524,11 @@ impl Visit {
 
     fn next_clock(&self) -> u32 {
         self.typist.as_ref().map_or(0, Typist::next_clock)
+    }
+
+    /// What the server must have got: who left before it asked took the rest along.
+    fn sent(&self) -> u32 {
+        if self.owes_state { self.server_knew } else { self.next_clock() }
     }
 }
 

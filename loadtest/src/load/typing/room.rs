@@ -147,8 +147,10 @@ impl Room {
 
     /// Notes that a seat has no connection any more.
     fn left(&mut self, seat: u32) {
+        if self.attendance.is_here(seat) {
+            self.verification.leave(seat);
+        }
         self.attendance.leave(seat);
-        self.verification.leave(seat);
         if let Some(cursors) = &mut self.cursors {
             cursors.leave(seat);
         }

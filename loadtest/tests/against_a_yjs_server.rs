@@ -5,7 +5,7 @@ mod support;
 
 use support::{Lie, YjsServer};
 use wiresocket_loadtest::load::typing::TypingResult;
-use wiresocket_loadtest::load::{Session, day, typing};
+use wiresocket_loadtest::load::{LoadError, Session, day, typing};
 use wiresocket_loadtest::progress::Progress;
 use wiresocket_loadtest::scenario::{Overrides, Scenario};
 use wiresocket_loadtest::target::Target;
@@ -175,4 +175,16 @@ fn a_day_finds_what_newcomers_and_those_who_return_do_not_get() {
     }
     let result = live_a_day(Lie::StopsCursors { after: 20 });
     assert!(result.cursors.lost > 0 && !result.failures.is_empty());
+}
+
+#[test]
+fn a_soak_without_the_servers_process_has_no_result() {
+    let server = YjsServer::start(Lie::Honest);
+    let scenario = Scenario::load(std::path::Path::new("soak"), &Overrides::default()).expect("valid");
+    let target = target(&server);
+    let session = Session::new(&scenario, &target, None).expect("a session");
+    let day = scenario.day.as_ref().expect("a day");
+    assert!(day.days() > 30);
+    let error = day::run(&session, day, &mut Progress::silent()).expect_err("nothing to judge by");
+    assert!(matches!(error, LoadError::NeedsServer("day.soak")), "{error}");
 }

@@ -6,6 +6,7 @@
 
 mod people;
 mod plan;
+mod visit;
 
 use super::{Failures, LoadError, ServerCost, Session, seconds_ns, used};
 use crate::event_loop::EventLoop;

@@ -5,58 +5,21 @@
 //! of it before they leave (but for what was typed in the last `settle_s`).
 
 use super::plan::{Person, Plan};
+use super::visit::{Presence, Visit, available_before};
 use crate::client::{Client, Ended, Event, Handler};
 use crate::event_loop::EventLoop;
 use crate::lib0::{Malformed, write_varuint};
 use crate::load::{Failures, LoadError};
 use crate::measure::Latency;
-use crate::schedule::Clocks;
 use crate::update::EMPTY;
 use crate::update::awareness::{self, GONE, is_same_state};
-use crate::update::pattern::Pattern;
 use crate::update::scan::{ClockRange, scan, scan_state_vector};
-use crate::update::typist::{Payload, Positions, Typist};
 use crate::verification::{Carrier, Findings, Verification};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::rc::Rc;
 
 /// The clock that a server may use to say that someone is gone: who returns takes the one after it.
 const ANNOUNCE_STEP: usize = 2;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Presence {
-    NotYet,
-    /// On the way (also back) since it was due.
-    Joining {
-        due_ns: u64,
-        returns: bool,
-    },
-    Here,
-    Offline,
-    /// Said goodbye.
-    Leaving,
-    Gone,
-}
-
-#[derive(Debug)]
-struct Visit {
-    presence: Presence,
-    number: Option<u32>, // of the connection
-    page: u32,
-    place: u32, // on the page
-    typist: Option<Typist>,
-    clocks: Clocks,
-    /// Connected, but the server hasn't yet asked for what it lacks.
-    owes_state: bool,
-    /// What the server had when it last asked.
-    server_knew: u32,
-    handed_over: Range<u32>,
-    synced_ns: u64,
-    /// When they left, having been there to the last.
-    left_ns: Option<u64>,
-    moves_ns: Vec<Option<u64>>, // by awareness clock, from 1 on: when the move was due
-}
 
 /// One document.
 #[derive(Debug)]
@@ -501,50 +464,6 @@ impl People {
     }
 }
 
-impl Visit {
-    fn new(person: &Person, client_id: u64, place: u32) -> Self {
-        let types = !person.edits.is_empty();
-        let pattern = types.then(|| Rc::new(Pattern::of(person.edits.clone())));
-        Self {
-            presence: Presence::NotYet,
-            number: None,
-            page: person.document,
-            place,
-            clocks: pattern.as_ref().map_or(Clocks::One, |pattern| pattern.clocks()),
-            typist: pattern
-                .map(|pattern| Typist::new(client_id, Positions::Append, Payload::Pattern(pattern))),
-            owes_state: true,
-            server_knew: 0,
-            handed_over: 0..0,
-            synced_ns: 0,
-            left_ns: None,
-            moves_ns: Vec::new(),
-        }
-    }
-
-    fn next_clock(&self) -> u32 {
-        self.typist.as_ref().map_or(0, Typist::next_clock)
-    }
-
-    /// What the server must have got: who left before it asked took the rest along.
-    fn sent(&self) -> u32 {
-        if self.owes_state { self.server_knew } else { self.next_clock() }
-    }
-}
-
-/// How many of a person's updates the server could have had before `limit_ns`.
-fn available_before(person: &Person, limit_ns: u64) -> u32 {
-    if person.typed_ns.is_empty() {
-        return person.edits.len() as u32; // an owner's: from before midnight
-    }
-    let typed = person.typed_ns.partition_point(|due_ns| *due_ns < limit_ns);
-    let held_back = person
-        .offline_ns
-        .filter(|(_, to_ns)| *to_ns >= limit_ns)
-        .map(|(from_ns, _)| person.typed_ns.partition_point(|due_ns| *due_ns < from_ns));
-    held_back.map_or(typed, |online| typed.min(online)) as u32
-}
-
 impl Handler for People {
     fn event(&mut self, client: &mut Client, now_ns: u64, event: Event<'_>) {
         let Some(person) = self.occupants[client.number as usize] else { return };
@@ -562,27 +481,5 @@ impl Handler for People {
             }
             Event::Ended(ended) => self.ended(person, client.number, &ended),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::update::pattern::Edit;
-
-    #[test]
-    fn what_was_typed_offline_is_available_from_the_return_on() {
-        let person = Person {
-            document: 0,
-            edits: vec![Edit::Insert(1); 6],
-            typed_ns: vec![10, 20, 30, 40, 50, 60],
-            offline_ns: Some((25, 45)),
-            leaves_ns: None,
-        };
-        let available: Vec<u32> =
-            [5, 15, 25, 41, 45, 46, 100].map(|limit| available_before(&person, limit)).into();
-        assert_eq!(available, [0, 1, 2, 2, 2, 4, 6]);
-        let owner = Person { typed_ns: Vec::new(), ..person };
-        assert_eq!(available_before(&owner, 0), 6);
     }
 }

@@ -337,6 +337,8 @@ impl People {
     ) -> Result<(), Malformed> {
         let (place, synced_ns) = (self.visits[reader as usize].place, self.visits[reader as usize].synced_ns);
         let page = self.visits[reader as usize].page;
+        // What greets whoever comes was typed before; a later step 2 is measured like an update.
+        let is_greeted = self.is_here(reader) || self.visits[reader as usize].left_ns.is_some();
         let verification = &mut self.pages[page as usize].verification;
         scan(update, |ClockRange { client, clock, len }| {
             let writer = client.wrapping_sub(self.first_client_id);
@@ -350,7 +352,7 @@ impl People {
                 return; // an echo
             }
             let typed_ns = &self.plan[writer as usize].typed_ns;
-            let is_measured = carrier == Carrier::Update && !visit.handed_over.contains(&clock);
+            let is_measured = is_greeted && !visit.handed_over.contains(&clock);
             verification.receive(place, visit.place, clock..clock + len, carrier, |clocks| {
                 visit.clocks.completed(clocks, |nth| {
                     // An owner's first text is from before midnight.

@@ -6,8 +6,9 @@
 //!
 //! Meanwhile cursors may move ([`cursors`]), readers stop reading ([`slow_readers`]), connections be cut,
 //! come and go ([`disturbances`], [`attendance`]); whoever returns offers what it has, and is verified
-//! like everyone else. Latency is that of updates on live connections: what a step 2 brings was typed
-//! while its reader or its writer was away, and is counted, but not measured.
+//! like everyone else. Latency is that of live connections: what a returning reader's step 2 brings, and
+//! what a returning writer hands over, was typed while they were away, and is counted, but not measured.
+//! (A step 2 in between, by which a server catches up with itself, is measured like an update.)
 
 pub mod attendance;
 pub mod cursors;

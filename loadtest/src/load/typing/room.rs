@@ -218,8 +218,8 @@ impl Room {
         let own = self.typist_of(reader);
         let first_writer = document * self.writers;
         let in_window = self.window_ns.contains(&now_ns);
-        // What a step 2 brings was typed while the reader was away; slow readers make themselves late.
-        let is_measured = carrier == Carrier::Update && !self.slow.contains(reader);
+        // What greets whoever returns was typed while they were away; slow readers make themselves late.
+        let is_measured = self.attendance.is_here(reader) && !self.slow.contains(reader);
         scan(update, |ClockRange { client, clock, len }| {
             let typist = client.wrapping_sub(self.first_client_id);
             let place = typist.wrapping_sub(u64::from(first_writer));
@@ -286,6 +286,7 @@ impl Room {
             self.visitor_state = Some(state.to_owned());
             return;
         }
+        self.items(client, now_ns, state, Carrier::State);
         if self.attendance.is_returning(seat) {
             self.attendance.synced(seat, now_ns);
             if let Some(cursors) = &mut self.cursors {
@@ -294,7 +295,6 @@ impl Room {
         } else {
             self.connector.synced(seat, now_ns);
         }
-        self.items(client, now_ns, state, Carrier::State);
     }
 
     fn ended(&mut self, client: &Client, ended: Ended) {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use wiresocket_loadtest::event_loop::poller::raise_descriptor_limit;
-use wiresocket_loadtest::load::{LoadError, Session, idle, join, storm, typing};
+use wiresocket_loadtest::load::{LoadError, Session, day, idle, join, storm, typing};
 use wiresocket_loadtest::measure::process::Process;
 use wiresocket_loadtest::progress::Progress;
 use wiresocket_loadtest::ramp::ramp;
@@ -44,7 +44,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// A TOML file, or one of a-classroom, b-many-rooms, c-idle, d-storm, e-cold-join
+    /// A TOML file, or one of a-classroom, b-many-rooms, c-idle, d-storm, e-cold-join,
+    /// f-long-run, g-stalled-reader, day, soak
     scenario: PathBuf,
     /// Where the server is: ws://HOST:PORT
     #[arg(long, required_unless_present = "dev_json")]
@@ -208,6 +209,7 @@ fn drive(
         Scenario { typing: Some(typing), .. } => Outcome::Typing(typing::run(&session, typing, progress)?),
         Scenario { idle: Some(idle), .. } => Outcome::Idle(idle::run(&session, idle, progress)?),
         Scenario { storm: Some(storm), .. } => Outcome::Storm(storm::run(&session, storm, progress)?),
+        Scenario { day: Some(day), .. } => Outcome::Day(day::run(&session, day, progress)?),
         Scenario { join: Some(join), .. } => Outcome::Join(join::run(&session, join, progress)?),
         _ => return Err("the scenario does nothing".into()),
     })

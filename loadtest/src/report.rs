@@ -1,6 +1,7 @@
 //! What a run found, as a table for people and as JSON for programs.
 
 use crate::load::ServerCost;
+use crate::load::day::DayResult;
 use crate::load::idle::IdleResult;
 use crate::load::join::JoinResult;
 use crate::load::storm::StormResult;
@@ -20,6 +21,7 @@ pub enum Outcome {
     Idle(IdleResult),
     Storm(StormResult),
     Join(JoinResult),
+    Day(DayResult),
     Ramp(RampResult),
 }
 
@@ -42,6 +44,7 @@ impl Report {
             Outcome::Idle(result) => &mut result.failures,
             Outcome::Storm(result) => &mut result.failures,
             Outcome::Join(result) => &mut result.failures,
+            Outcome::Day(result) => &mut result.failures,
             Outcome::Ramp(result) => &mut result.failures,
         });
         Self {
@@ -61,6 +64,7 @@ impl Report {
             Outcome::Typing(result) => Some(&result.histogram),
             Outcome::Storm(result) => Some(&result.latency),
             Outcome::Join(result) => Some(&result.latency),
+            Outcome::Day(result) => Some(&result.histogram),
             Outcome::Ramp(result) => result.best.as_ref().map(|best| &best.histogram),
             Outcome::Idle(_) => None,
         }
@@ -75,6 +79,7 @@ impl Display for Report {
             Outcome::Idle(result) => idle_rows(result, self.connections),
             Outcome::Storm(result) => storm_rows(result, self.connections),
             Outcome::Join(result) => join_rows(result),
+            Outcome::Day(result) => day_rows(result),
             Outcome::Ramp(result) => ramp_rows(result),
         };
         for (label, value) in rows {
@@ -105,6 +110,7 @@ fn typing_rows(result: &TypingResult) -> Rows {
         rows.push(("server CPU per delivery", format!("{us:.2} µs")));
     }
     server_rows(&mut rows, result.server.as_ref());
+    rows.extend(crate::load::typing::rows(result));
     rows.extend([
         ("items per message", format!("{:.2}", result.items_per_message)),
         (
@@ -114,8 +120,8 @@ fn typing_rows(result: &TypingResult) -> Rows {
         (
             "lost / duplicated",
             format!(
-                "{} / {}, reordered {}, foreign {}, sent again in a step 2 {}",
-                found.lost, found.duplicated, found.reordered, found.foreign, found.resent
+                "{} / {}, reordered {}, foreign {}, sent again in a step 2 {}, after it {}",
+                found.lost, found.duplicated, found.reordered, found.foreign, found.resent, found.overlapping
             ),
         ),
         ("generator CPU", format!("{:.1} %", result.generator_cpu_percent)),
@@ -164,6 +170,12 @@ fn join_rows(result: &JoinResult) -> Rows {
     if let Some(ms) = result.cpu_per_join_ms {
         rows.push(("server CPU per join", format!("{ms:.3} ms")));
     }
+    server_rows(&mut rows, result.server.as_ref());
+    rows
+}
+
+fn day_rows(result: &DayResult) -> Rows {
+    let mut rows = crate::load::day::rows(result);
     server_rows(&mut rows, result.server.as_ref());
     rows
 }

@@ -4,6 +4,7 @@
 //! plain procedure that turns the event loop through the phases of the run.
 
 pub mod connector;
+pub mod day;
 pub mod idle;
 pub mod join;
 pub mod storm;
@@ -40,13 +41,17 @@ pub enum LoadError {
         "only {synced} of {connections} connections were synced within {timeout_s} s: raise connect_timeout_s or look at the server"
     )]
     Timeout { synced: u32, connections: u32, timeout_s: f64 },
+    #[error("[{0}] is judged by the server's memory: give --pid")]
+    NeedsServer(&'static str),
+    #[error("the trace has {edits} edits, but {updates} are due: lower rate, warmup_s or measure_s")]
+    TraceTooShort { edits: u32, updates: u32 },
     #[error("the server didn't take the document of the cold joins: {reason}")]
     NotStored { reason: String },
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error(transparent)]
     Trace(#[from] TraceError),
-    #[error("a relay holds no documents: a [{0}] scenario needs a Yjs server")]
+    #[error("a relay holds no documents: [{0}] needs a Yjs server")]
     NeedsDocuments(&'static str),
 }
 
@@ -98,6 +103,11 @@ impl<'a> Session<'a> {
         self.server.as_ref().map(Process::cpu).transpose()
     }
 
+    /// The server's resident memory, quickly.
+    pub fn resident_bytes(&self) -> Result<Option<u64>, ProcessError> {
+        self.server.as_ref().map(Process::resident_bytes).transpose()
+    }
+
     pub fn memory(&self) -> Result<Option<Memory>, ProcessError> {
         self.server.as_ref().map(Process::memory).transpose()
     }
@@ -120,6 +130,13 @@ impl Failures {
         if self.named.len() < FAILURES_NAMED_MAX {
             self.named.push(failure());
         }
+    }
+
+    /// Takes over those of a part of the run.
+    pub fn append(&mut self, other: Self) {
+        self.count += other.count;
+        let room = FAILURES_NAMED_MAX - self.named.len();
+        self.named.extend(other.named.into_iter().take(room));
     }
 
     pub fn is_empty(&self) -> bool {

@@ -46,6 +46,19 @@ impl Latency {
         self.histogram.len()
     }
 
+    pub fn add(&mut self, other: &Self) {
+        self.histogram.add(&other.histogram).expect("all have the same bounds");
+    }
+
+    /// What was recorded since `earlier`, a copy of this one; everything if it is none.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut histogram = self.histogram.clone();
+        match histogram.subtract(&earlier.histogram) {
+            Ok(()) => Self { histogram },
+            Err(_) => self.clone(),
+        }
+    }
+
     pub fn summary(&self) -> Option<LatencySummary> {
         let ms = |us: u64| us as f64 / 1000.0;
         let at = |quantile| ms(self.histogram.value_at_quantile(quantile));

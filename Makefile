@@ -76,7 +76,7 @@ bench:
 bench-programs:
 	@tuning/install-packages python3:python3
 ifeq ($(and $(WIRESOCKET),$(LOADTEST)),)
-	$(CARGO) build --release -p wiresocket --bin wiresocket -p wiresocket-loadtest
+	$(CARGO) build --release -p wiresocket -p wiresocket-loadtest --bin wiresocket --bin wiresocket-loadtest
 endif
 
 bench-peers-install:
@@ -90,6 +90,10 @@ bench-peers: bench-programs bench-peers-install
 # The table and the page again, from the newest runs.
 bench-peers-report:
 	@python3 -m bench.peers.run again
+
+# ROUNDS=3 CURVES=history,shards POINTS_MAX=1000
+bench-growth: bench-programs
+	@python3 -m bench.growth.run
 
 clean:
 	$(CARGO) clean

@@ -10,7 +10,7 @@ from bench.peers import results
 from bench.peers.results import Outcome, Row
 from bench.peers.table import VERDICT, about, footnotes
 
-WIDTH, NAMES, BAR, GAP, FIGURES = 640, 130, 18, 10, 150
+WIDTH, NAMES, BAR, GAP, FIGURES = 440, 120, 18, 10, 130
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1a1c1f; --soft: #667; --line: #d8dbe0; --ours: #1f6feb; --peer: #9aa4b2; --good: #1a7f37; --bad: #b3261e }
@@ -18,7 +18,7 @@ STYLE = """
 body { margin: 0 auto; max-width: 46rem; padding: 1.5rem 1rem 4rem; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.5rem; margin: 0 0 .5rem } h2 { font-size: 1.1rem; margin: 2.25rem 0 .25rem } h3 { font-size: .95rem; font-weight: 600; margin: 1rem 0 .25rem }
 p { margin: .3rem 0 } .soft { color: var(--soft); font-size: .875rem }
-svg { display: block; width: 100%; height: auto; overflow: visible } text { font-size: 13px; fill: var(--ink) }
+svg { display: block; width: 100%; max-width: 34rem; height: auto; overflow: visible } text { font-size: 13px; fill: var(--ink) }
 text.soft { fill: var(--soft); font-size: 13px } .ours { fill: var(--ours) } .peer { fill: var(--peer) } .whisker { stroke: var(--ink); stroke-width: 1.5 } .axis { stroke: var(--line) }
 .good { color: var(--good) } .bad { color: var(--bad) } ul { margin: .25rem 0; padding-left: 1.25rem }
 """

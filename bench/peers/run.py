@@ -154,6 +154,7 @@ def write(meta: dict, scenarios: list[dict], found: list[dict]) -> None:
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    servers.check_programs()
     rounds = int(os.environ.get("ROUNDS") or 3)
     names = chosen("PEERS", [peer.name for peer in servers.ALL])
     used = machine.cores()

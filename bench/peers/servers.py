@@ -56,6 +56,12 @@ def end(process: subprocess.Popen) -> None:
             process.wait()
 
 
+def check_programs() -> None:
+    for program, variable in ((WIRESOCKET, "WIRESOCKET"), (LOADTEST, "LOADTEST")):
+        if not program.exists():
+            raise SystemExit(f"{program} is not there: build it with `make bench-programs`, or set {variable}=")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -55,7 +55,7 @@ def about(outcome: Outcome) -> list[str]:
         f"{meta['memory_gib']} GiB, Linux {meta['kernel']}. The server has core {meta['server_core']} for itself, the "
         f"load tester core {meta['generator_core']}; a fresh server for each run, the peers in turn.",
         f"Versions: {versions}.",
-        f"Median of {meta['rounds']} rounds (lowest–highest); × is the peer's median by WireSocket's. "
+        f"Median of the rounds (lowest–highest), {meta['rounds']} of them where nothing else is said; × is the peer's median by WireSocket's. "
         "Targets: ✓ reached, ✗ missed, ? not measured.",
     ]
 

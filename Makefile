@@ -95,6 +95,12 @@ bench-peers-report:
 bench-growth: bench-programs
 	@python3 -m bench.growth.run
 
+# PATHS='turn|apply' BASE=the JSON of another commit
+bench-instructions:
+	@command -v valgrind >/dev/null || { echo "needs valgrind: apt-get install valgrind" >&2; exit 1; }
+	$(CARGO) build --release -p wiresocket-bench --bin instructions
+	@python3 -m bench.instructions
+
 clean:
 	$(CARGO) clean
 	rm -rf src/playground/dist src/playground/node_modules tests/js/node_modules tests/js/artifacts

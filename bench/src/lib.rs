@@ -3,7 +3,7 @@
 pub mod paths;
 pub mod room;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::json;
 use uuid::Uuid;
@@ -102,21 +102,36 @@ pub fn client_frame(payload: &[u8]) -> Vec<u8> {
     [0x82, 0x80 | length].into_iter().chain(mask).chain(masked).collect()
 }
 
+static KEY: OnceLock<SigningKey> = OnceLock::new();
+
+/// The key of all issuers: made when it is first needed.
+///
+/// # Panics
+/// If the system has no randomness.
+pub fn key() -> &'static SigningKey {
+    KEY.get_or_init(|| SigningKey::generate().expect("a key"))
+}
+
+/// Takes this key instead of making one, which under callgrind would take minutes.
+///
+/// # Panics
+/// If it is no key, or there is one already.
+pub fn use_key(pem: &str) {
+    KEY.set(SigningKey::from_pem(pem).expect("a private RSA key")).expect("no key was used before");
+}
+
 /// Someone who signs tokens, and the keys that verify them.
 #[derive(Debug)]
 pub struct Issuer {
-    key: SigningKey,
     keys: Arc<KeySets>,
 }
 
 impl Default for Issuer {
     /// # Panics
-    /// If the system has no randomness.
+    /// Never: the key is a good one.
     fn default() -> Self {
-        let key = SigningKey::generate().expect("a key");
-        let public = key.public_key("k").expect("its public half");
-        let keys = Arc::new(KeySets::default().with_tenant(TENANT, vec![public]));
-        Self { key, keys }
+        let public = key().public_key("k").expect("its public half");
+        Self { keys: Arc::new(KeySets::default().with_tenant(TENANT, vec![public])) }
     }
 }
 
@@ -144,6 +159,6 @@ impl Issuer {
             },
             "exp": UNIX_S + 100_000_000, "jti": number.to_string(),
         });
-        self.key.sign("k", &claims).expect("signed")
+        key().sign("k", &claims).expect("signed")
     }
 }

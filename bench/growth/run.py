@@ -39,7 +39,7 @@ def occupied(server: servers.Server, kind: str, count: int, core: int) -> subpro
 def drive(server: servers.Server, curve: dict, point: int, used: machine.Cores) -> dict:
     filled = {"{point}": str(point), "{writers}": str(min(10, point))}
     arguments = [filled.get(part, part) for part in curve["args"]]
-    command = [LOADTEST, "run", *arguments, "--url", f"ws://127.0.0.1:{server.port}", *server.arguments]
+    command = [LOADTEST, "run", *arguments, "--url", f"ws://127.0.0.1:{server.port}", *server.credentials]
     tester = servers.child(
         [*command, "--pid", server.pid, "--json"], used.generator, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -10,13 +10,21 @@ def value(found: dict, metric: dict) -> float | None:
     """A metric of one run, in the table's unit. A wrong result has none: it may be fast for being wrong."""
     if found["status"] != "ok":
         return None
-    for path in metric["path"]:
-        at = found["report"]["result"]
-        for key in path.split("."):
-            at = at.get(key) if isinstance(at, dict) else None
-        if at is not None:
-            return at * metric.get("scale", 1.0)
-    return None
+    result = found["report"]["result"]
+    number = at(result, metric["path"])
+    by = at(result, metric["by"]) if "by" in metric else 1
+    return number * metric.get("scale", 1.0) / by if number is not None and by else None
+
+
+def at(result: dict, path: str) -> float | None:
+    """What is at a path of keys and of places in lists."""
+    for key in path.split("."):
+        if isinstance(result, list):
+            place = int(key)
+            result = result[place] if -len(result) <= place < len(result) else None
+        else:
+            result = result.get(key) if isinstance(result, dict) else None
+    return result
 
 
 def text(number: float) -> str:

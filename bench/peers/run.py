@@ -79,8 +79,10 @@ def plan(peers: list[servers.Peer], rounds: int) -> tuple[list[dict], list[Run]]
 
 def drive(run: Run, server: servers.Server, used: machine.Cores) -> dict:
     """Lets the load tester at a server. What went wrong is in `reason`, never an exception."""
-    arguments = [part.format(key_file=server.key_file) for part in run.scenario["args"]]
-    command = [LOADTEST, "run", *arguments, "--url", f"ws://127.0.0.1:{server.port}", *server.arguments]
+    arguments = [part.format(key_file=server.key_file, claims=server.claims) for part in run.scenario["args"]]
+    command = [LOADTEST, "run", *arguments, "--url", f"ws://127.0.0.1:{server.port}", *run.peer.arguments]
+    if "--key-file" not in arguments:
+        command += server.credentials
     variables = dict(os.environ)
     if TRACES.is_dir():
         variables.setdefault("WIRESOCKET_TRACES", str(TRACES))
@@ -117,13 +119,16 @@ def carry_out(run: Run, used: machine.Cores) -> dict:
         "round": run.round,
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "load_average": os.getloadavg()[0],
+        "strangers_percent": 0.0,
+        "busy": False,
+        "took_s": 0.0,
     }
     strangers = machine.Strangers.watch(used)
     before_s = sum(os.times()[:4])
     try:
         server = run.peer.start(used.server)
     except (servers.ServerError, OSError, subprocess.SubprocessError) as error:
-        return found | {"status": "failed", "reason": f"it doesn't start: {error}", "strangers_percent": 0.0}
+        return found | {"status": "failed", "reason": f"it doesn't start: {error}"}
     try:
         found |= drive(run, server, used)
     finally:

@@ -3,6 +3,7 @@
 A server is a child of this process, pinned to its core, and dies with it. None is left behind: `stop` waits.
 """
 
+import base64
 import ctypes
 import json
 import os
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peers import machine
@@ -73,8 +74,8 @@ class Server:
     process: subprocess.Popen
     port: int
     folder: Path
-    # What the load tester needs besides the address.
-    arguments: list[str] = field(default_factory=list)
+    # What the load tester is let in with.
+    credentials: list[str]
 
     @property
     def pid(self) -> int:
@@ -82,11 +83,11 @@ class Server:
 
     @property
     def key_file(self) -> Path:
-        return self.folder / f"{TENANT}.pem"
+        return self.folder / "keys" / f"{TENANT}.pem"
 
     @property
-    def token(self) -> str:
-        return (self.folder / "token").read_text().strip()
+    def claims(self) -> Path:
+        return self.folder / "claims.json"
 
     def wait_until_it_accepts(self) -> None:
         until = time.monotonic() + START_S
@@ -128,7 +129,7 @@ class Peer:
     def start(self, core: int | None, shards: int = 1) -> Server:
         folder = Path(tempfile.mkdtemp(prefix="wiresocket-bench-"))
         try:
-            variables, more = prepare(self.name, folder)
+            variables, credentials = prepare(self.name, folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -139,7 +140,7 @@ class Peer:
             process = child(
                 command(self.name, port), core, cwd=folder, env=os.environ | variables, stdout=log, stderr=log
             )
-        server = Server(process, port, folder, [*self.arguments, *more])
+        server = Server(process, port, folder, credentials)
         try:
             server.wait_until_it_accepts()
         except BaseException:
@@ -152,15 +153,21 @@ def prepare(name: str, folder: Path) -> tuple[dict, list[str]]:
     """Keys and a token for our own node; the peers take anything."""
     if name != "wiresocket":
         return {}, ["--token", "any"] if name == "hocuspocus" else []
-    token = [WIRESOCKET, "token", "--key", folder / f"{TENANT}.pem", "--ttl", "12h"]
+    keys = folder / "keys"
+    token = [WIRESOCKET, "token", "--key", keys / f"{TENANT}.pem", "--ttl", "12h"]
     for limit in ("connections", "documents", "users-per-doc"):
         token += [f"--max-{limit}", "1000000"]
     token += ["--ops-per-minute", "1000000000"]
     quiet = {"check": True, "capture_output": True, "timeout": 30}
-    subprocess.run([WIRESOCKET, "token", "--generate-key", folder, "--tenant", TENANT], **quiet)
+    subprocess.run([WIRESOCKET, "token", "--generate-key", keys, "--tenant", TENANT], **quiet)
     minted = subprocess.run(token, **quiet).stdout
     (folder / "token").write_bytes(minted)
-    return {"WIRESOCKET_AUTH__KEY_DIR": str(folder)}, ["--token-file", str(folder / "token")]
+    # For those who make further tokens: the same claims.
+    payload = minted.split(b".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    kept = {name: claim for name, claim in claims.items() if name not in ("exp", "iat", "nbf", "jti")}
+    (folder / "claims.json").write_text(json.dumps(kept))
+    return {"WIRESOCKET_AUTH__KEY_DIR": str(keys)}, ["--token-file", str(folder / "token")]
 
 
 def node(wanted: int) -> str:

@@ -109,7 +109,10 @@ fn parse_head() -> Box<dyn FnMut() -> Case> {
     );
     let limits = HeadLimits { head_bytes_max: 32 << 10, ..HeadLimits::default() };
     steady(move || {
-        assert!(matches!(request::parse(black_box(head.as_bytes()), &limits), Ok(request::Status::Complete(_))));
+        assert!(matches!(
+            request::parse(black_box(head.as_bytes()), &limits),
+            Ok(request::Status::Complete(_))
+        ));
     })
 }
 

@@ -119,7 +119,9 @@ impl Shard {
                     self.engine.handle_event(now(), lease);
                 }
                 Effect::Move { opening, .. } => self.moved = Some(opening),
-                Effect::Close { refusal, .. } | Effect::Denied { refusal, .. } => panic!("refused: {refusal:?}"),
+                Effect::Close { refusal, .. } | Effect::Denied { refusal, .. } => {
+                    panic!("refused: {refusal:?}")
+                }
                 Effect::Release { .. } | Effect::RefreshKeys { .. } | Effect::Mail { .. } => {}
             }
         }

@@ -24,7 +24,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     match arguments.as_slice() {
         [] => PATHS.iter().for_each(|path| println!("{}\t{}", path.operations, path.name)),
         [option, file] if option == "--key" => fs::write(file, key().to_pkcs8_pem()?)?,
-        [name, count] if let (Some(path), Ok(count)) = (PATHS.iter().find(|path| path.name == name), count.parse()) => {
+        [name, count]
+            if let (Some(path), Ok(count)) = (PATHS.iter().find(|path| path.name == name), count.parse()) =>
+        {
             run((path.prepare)(), count);
         }
         _ => {

@@ -13,6 +13,7 @@ use crate::client::Ended;
 use crate::event_loop::EventLoop;
 use crate::measure::Clock;
 use crate::measure::process::{Cpu, Memory, Process, ProcessError};
+use crate::measure::server::Server;
 use crate::scenario::Scenario;
 use crate::target::Target;
 use crate::trace::TraceError;
@@ -56,8 +57,8 @@ pub struct Session<'a> {
     pub clock: Clock,
     pub scenario: &'a Scenario,
     pub target: &'a Target,
-    /// The server's process, if it is to be measured.
-    pub server: Option<Process>,
+    /// What is measured, if the server is.
+    pub server: Option<Server>,
     pub own: Process,
     /// Tells this run's documents and Yjs clients from those of every other run.
     run: u64,
@@ -67,7 +68,7 @@ impl<'a> Session<'a> {
     pub fn new(
         scenario: &'a Scenario,
         target: &'a Target,
-        server: Option<Process>,
+        server: Option<Server>,
     ) -> Result<Self, ProcessError> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mixed = (since_epoch.as_nanos() as u64 ^ u64::from(std::process::id()) << 40)
@@ -95,11 +96,11 @@ impl<'a> Session<'a> {
     }
 
     pub fn cpu(&self) -> Result<Option<Cpu>, ProcessError> {
-        self.server.as_ref().map(Process::cpu).transpose()
+        self.server.as_ref().map(Server::cpu).transpose()
     }
 
     pub fn memory(&self) -> Result<Option<Memory>, ProcessError> {
-        self.server.as_ref().map(Process::memory).transpose()
+        self.server.as_ref().map(Server::memory).transpose()
     }
 }
 
@@ -124,6 +125,10 @@ impl Failures {
 
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     pub fn into_sentences(self) -> Vec<String> {

@@ -10,6 +10,7 @@ use crate::client::{Client, Event, Handler};
 use crate::event_loop::EventLoop;
 use crate::lib0::Malformed;
 use crate::measure::process::Cpu;
+use crate::measure::series::Counted;
 use crate::measure::{Latency, LatencySummary};
 use crate::progress::{Progress, TURN_MAX};
 use crate::scenario::Typing;
@@ -109,6 +110,10 @@ impl Room {
             failures: Failures::default(),
             update: Vec::new(),
         }
+    }
+
+    fn counted(&self) -> Counted<'_> {
+        Counted { deliveries: self.delivered, latency: &self.latency, failures: self.failures.count() }
     }
 
     /// The typist of a connection, if it is a writer.
@@ -340,6 +345,7 @@ fn type_until(
     progress: &mut Progress,
 ) -> Result<(), LoadError> {
     let last = schedule.count_before(end_ns);
+    let all = schedule.count_before(room.window_ns.end);
     loop {
         let now_ns = session.clock.now_ns();
         let mut burst = 0;
@@ -351,9 +357,9 @@ fn type_until(
         if now_ns >= end_ns && *sent == last {
             return event_loop.flush(room).map_err(LoadError::EventLoop);
         }
-        progress.show(now_ns, || {
-            let p99_ms = room.latency.summary().map_or(0.0, |latency| latency.p99_ms);
-            format!("typing: {sent} updates sent, {} deliveries, p99 {p99_ms:.1} ms", room.delivered)
+        progress.observe(now_ns, room.counted());
+        progress.show_part(now_ns, *sent, all, || {
+            format!("typing: {sent} updates sent, {} deliveries", room.delivered)
         });
         let next_ns = if *sent < last { schedule.due_ns(*sent) } else { end_ns };
         let until_ns = next_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
@@ -387,7 +393,10 @@ fn settle(
             }
             return Ok((complete_ns.unwrap_or(now_ns) - start_ns) as f64 / 1e9);
         }
-        progress.show(now_ns, || format!("settling: {} of {expected} deliveries", room.delivered));
+        progress.observe(now_ns, room.counted());
+        progress.show_part(now_ns, room.delivered, expected, || {
+            format!("settling: {} of {expected} deliveries", room.delivered)
+        });
         let until_ns = end_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
         event_loop.turn(until_ns, room).map_err(LoadError::EventLoop)?;
     }

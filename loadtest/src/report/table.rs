@@ -1,89 +1,36 @@
-//! What a run found, as a table for people and as JSON for programs.
+//! The report as a table for people.
 
+use super::{Outcome, Report};
 use crate::load::ServerCost;
 use crate::load::idle::IdleResult;
 use crate::load::join::JoinResult;
 use crate::load::storm::StormResult;
 use crate::load::typing::TypingResult;
-use crate::measure::{Latency, LatencySummary};
+use crate::measure::LatencySummary;
 use crate::ramp::RampResult;
-use crate::scenario::Scenario;
-use crate::target::Target;
-use crate::wire::Protocol;
-use serde::Serialize;
 use std::fmt::{self, Display};
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    Typing(TypingResult),
-    Idle(IdleResult),
-    Storm(StormResult),
-    Join(JoinResult),
-    Ramp(RampResult),
-}
-
-#[derive(Debug, Serialize)]
-pub struct Report {
-    pub url: String,
-    pub wire: Protocol,
-    pub scenario: Scenario,
-    pub connections: u32,
-    pub result: Outcome,
-    /// Is everything as it has to be?
-    pub ok: bool,
-    pub failures: Vec<String>,
-}
-
-impl Report {
-    pub fn new(scenario: &Scenario, target: &Target, mut result: Outcome) -> Self {
-        let failures = std::mem::take(match &mut result {
-            Outcome::Typing(result) => &mut result.failures,
-            Outcome::Idle(result) => &mut result.failures,
-            Outcome::Storm(result) => &mut result.failures,
-            Outcome::Join(result) => &mut result.failures,
-            Outcome::Ramp(result) => &mut result.failures,
-        });
-        Self {
-            url: target.url.clone(),
-            wire: target.protocol,
-            connections: scenario.connections(),
-            scenario: scenario.clone(),
-            result,
-            ok: failures.is_empty(),
-            failures: failures.into_sentences(),
-        }
-    }
-
-    /// The latencies at the heart of the run, if it has any.
-    pub fn histogram(&self) -> Option<&Latency> {
-        match &self.result {
-            Outcome::Typing(result) => Some(&result.histogram),
-            Outcome::Storm(result) => Some(&result.latency),
-            Outcome::Join(result) => Some(&result.latency),
-            Outcome::Ramp(result) => result.best.as_ref().map(|best| &best.histogram),
-            Outcome::Idle(_) => None,
-        }
-    }
-}
 
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {} on {}", self.scenario.name, self.scenario.description, self.url)?;
-        let rows = match &self.result {
-            Outcome::Typing(result) => typing_rows(result),
-            Outcome::Idle(result) => idle_rows(result, self.connections),
-            Outcome::Storm(result) => storm_rows(result, self.connections),
-            Outcome::Join(result) => join_rows(result),
-            Outcome::Ramp(result) => ramp_rows(result),
-        };
-        for (label, value) in rows {
+        writeln!(f, "{}: {} on {}", self.label, self.scenario.description, self.url)?;
+        for (label, value) in rows(self) {
             writeln!(f, "  {label:<26} {value}")?;
         }
         for failure in &self.failures {
             writeln!(f, "  FAILED: {failure}")?;
         }
         write!(f, "  {:<26} {}", "result", if self.ok { "right" } else { "WRONG" })
+    }
+}
+
+/// What the table says, line by line.
+fn rows(report: &Report) -> Rows {
+    match &report.result {
+        Outcome::Typing(result) => typing_rows(result),
+        Outcome::Idle(result) => idle_rows(result, report.connections),
+        Outcome::Storm(result) => storm_rows(result, report.connections),
+        Outcome::Join(result) => join_rows(result),
+        Outcome::Ramp(result) => ramp_rows(result),
     }
 }
 
@@ -169,28 +116,15 @@ fn join_rows(result: &JoinResult) -> Rows {
 }
 
 fn ramp_rows(result: &RampResult) -> Rows {
-    let mut rows: Rows = result
-        .steps
-        .iter()
-        .map(|step| {
-            let latency =
-                step.p99_ms.map_or("nothing arrived".to_owned(), |p99_ms| format!("p99 {p99_ms:.2} ms"));
-            let cpu = step.cpu_per_delivery_us.map_or(String::new(), |us| format!(", {us:.2} µs a delivery"));
-            let verdict = if step.passed { "passed" } else { "failed" };
-            (
-                "step",
-                format!(
-                    "{:.0} offered, {:.0} deliveries/s, {latency}{cpu}: {verdict}",
-                    step.offered_deliveries_per_s, step.deliveries_per_s
-                ),
-            )
-        })
-        .collect();
+    let mut rows: Rows = result.steps.iter().map(|step| ("step", step.to_string())).collect();
     let most = result
         .best
         .as_ref()
         .map_or("none".to_owned(), |best| format!("{:.0} deliveries/s", best.deliveries_per_s));
     rows.push(("most within the bound", format!("{most} with p99 < {} ms", result.bound_ms)));
+    if result.out_of_time {
+        rows.push(("", format!("the search ran out of its {} s: there may be more", result.seconds_max)));
+    }
     rows.extend(result.best.as_ref().map(typing_rows).into_iter().flatten());
     rows
 }

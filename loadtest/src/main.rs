@@ -4,7 +4,7 @@
 mod cli;
 
 use clap::Parser;
-use cli::{Cli, Command, MeasureArgs, Run};
+use cli::{Cli, Command, Compare, MeasureArgs, Run};
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,7 +18,8 @@ use wiresocket_loadtest::measure::server::Server;
 use wiresocket_loadtest::progress::Progress;
 use wiresocket_loadtest::ramp::{Bounds, ramp};
 use wiresocket_loadtest::relay::Relay;
-use wiresocket_loadtest::report::{Outcome, Report};
+use wiresocket_loadtest::report::run_file::RunFile;
+use wiresocket_loadtest::report::{Outcome, Report, comparison, html};
 use wiresocket_loadtest::scenario::{Overrides, Scenario};
 use wiresocket_loadtest::target::{DevServer, Target};
 use wiresocket_loadtest::wire::Protocol;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     let _ = raise_descriptor_limit();
     let result = match Cli::parse().command {
         Command::Run(run) => self::run(&run),
-        Command::Compare(_) => Err("compare".into()),
+        Command::Compare(arguments) => compare(&arguments),
         Command::Relay { listen } => relay(listen),
     };
     result.unwrap_or_else(|error| {
@@ -58,6 +59,9 @@ fn run(run: &Run) -> Result<ExitCode, Box<dyn Error>> {
     }
     if let (Some(path), Some(latency)) = (&run.output.hgrm, report.result.latency()) {
         write(path, &latency.hgrm())?;
+    }
+    if let Some(path) = &run.output.html {
+        write(path, &html::page(&[RunFile::try_from(&report)?]))?;
     }
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
@@ -113,6 +117,22 @@ fn drive(
         Scenario { join: Some(join), .. } => Outcome::Join(join::run(&session, join, progress)?),
         _ => return Err("the scenario does nothing".into()),
     })
+}
+
+fn compare(arguments: &Compare) -> Result<ExitCode, Box<dyn Error>> {
+    let mut runs = arguments.runs.iter().map(|path| RunFile::read(path)).collect::<Result<Vec<_>, _>>()?;
+    for (run, label) in runs.iter_mut().zip(&arguments.labels) {
+        run.label.clone_from(label);
+    }
+    let table = comparison::markdown(&runs);
+    match &arguments.markdown {
+        Some(path) => write(path, &table)?,
+        None => print!("{table}"),
+    }
+    if let Some(path) = &arguments.html {
+        write(path, &html::page(&runs))?;
+    }
+    Ok(if runs.iter().all(|run| run.ok) { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn relay(listen: SocketAddr) -> Result<ExitCode, Box<dyn Error>> {

@@ -7,6 +7,10 @@
 //!
 //! Plots are drawn from the JSON alone, so that what can be seen can also be compared later.
 
+pub mod comparison;
+pub mod figures;
+pub mod html;
+pub mod run_file;
 mod table;
 
 use crate::load::idle::IdleResult;

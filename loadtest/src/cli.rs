@@ -79,6 +79,42 @@ pub struct TokenArgs {
     /// File that holds the access token
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
+    /// Make the tokens: the private RSA key that signs them (PEM)
+    #[arg(long, value_name = "PEM", conflicts_with_all = ["token", "token_file"], requires = "claims")]
+    pub key_file: Option<PathBuf>,
+    /// What the tokens claim, in TOML or JSON; iat, exp and jti are added
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub claims: Option<PathBuf>,
+    /// Key id in the tokens' header [default: the key's RFC 7638 thumbprint]
+    #[arg(long, requires = "key_file")]
+    pub key_id: Option<String>,
+    /// How long a made token lives, in seconds
+    #[arg(long, value_name = "SECONDS", requires = "key_file", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=315_360_000))]
+    pub token_life_s: u64,
+    /// Fetch the tokens with OAuth 2 client credentials (RFC 6749) from this URL
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with_all = ["token", "token_file", "key_file"],
+        requires_all = ["client_id", "client_secret_file"]
+    )]
+    pub token_endpoint: Option<String>,
+    /// The client's id at the token endpoint
+    #[arg(long, value_name = "ID", requires = "token_endpoint")]
+    pub client_id: Option<String>,
+    /// File that holds the client's secret
+    #[arg(long, value_name = "FILE", requires = "token_endpoint")]
+    pub client_secret_file: Option<PathBuf>,
+    /// The scope to ask the token endpoint for
+    #[arg(long, requires = "token_endpoint")]
+    pub scope: Option<String>,
+    /// So many different tokens, made or fetched; connections take turns with them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub tokens: u32,
+    /// Hand renewed tokens over on living connections. Hocuspocus has it always; of y-websocket servers only
+    /// WireSocket knows the message (and --dev-json means WireSocket)
+    #[arg(long)]
+    pub renew_in_band: bool,
     /// How the token is handed over [default: protocol, for hocuspocus in-band]
     #[arg(long, value_enum)]
     pub token_form: Option<TokenForm>,

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Buffers above this are given back once they are empty.
@@ -89,7 +90,7 @@ pub struct Client {
     protocol: Protocol,
     document: Rc<str>,
     accept: Rc<str>,
-    token: Rc<str>,
+    token: Arc<str>,
     phase: Phase,
     was_live: bool,
     partial: Vec<u8>,
@@ -111,10 +112,10 @@ impl Client {
         target: &Target,
         document: Rc<str>,
         accept: Rc<str>,
-        token: Rc<str>,
+        token: Arc<str>,
     ) -> Self {
         let mut out = Vec::with_capacity(512);
-        target.write_request(&mut out, &document);
+        target.write_request(&mut out, &document, &token);
         Self {
             number,
             stream,
@@ -171,6 +172,15 @@ impl Client {
         if self.phase == Phase::Live {
             self.protocol.write_keep_alive(&mut self.out, &self.document);
         }
+    }
+
+    /// Hands in a newer token; whether the connection was ready for that.
+    pub fn send_token(&mut self, token: &Arc<str>) -> bool {
+        if self.phase == Phase::Live {
+            self.token = token.clone();
+            self.protocol.write_token(&mut self.out, &self.document, token);
+        }
+        self.phase == Phase::Live
     }
 
     /// Messages the server has not yet acknowledged (always 0 where it never does).

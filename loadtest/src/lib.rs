@@ -29,6 +29,7 @@ pub mod report;
 pub mod scenario;
 pub mod schedule;
 pub mod target;
+pub mod tokens;
 pub mod trace;
 pub mod update;
 pub mod verification;

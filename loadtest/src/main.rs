@@ -4,11 +4,12 @@
 mod cli;
 
 use clap::Parser;
-use cli::{Cli, Command, Compare, MeasureArgs, Run};
+use cli::{Cli, Command, Compare, MeasureArgs, Run, TokenArgs};
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 use wiresocket_loadtest::event_loop::poller::raise_descriptor_limit;
 use wiresocket_loadtest::load::{LoadError, Session, idle, join, storm, typing};
 use wiresocket_loadtest::measure::cgroup::Cgroup;
@@ -22,6 +23,9 @@ use wiresocket_loadtest::report::run_file::RunFile;
 use wiresocket_loadtest::report::{Outcome, Report, comparison, html};
 use wiresocket_loadtest::scenario::{Overrides, Scenario};
 use wiresocket_loadtest::target::{DevServer, Target};
+use wiresocket_loadtest::tokens::endpoint::Endpoint;
+use wiresocket_loadtest::tokens::mint::Mint;
+use wiresocket_loadtest::tokens::{Source, Tokens};
 use wiresocket_loadtest::wire::Protocol;
 
 fn main() -> ExitCode {
@@ -75,21 +79,45 @@ fn server(args: &MeasureArgs) -> Result<Option<Server>, ProcessError> {
 }
 
 fn target(run: &Run) -> Result<Target, Box<dyn Error>> {
-    let (server, tokens) = (&run.server, &run.tokens);
+    let server = &run.server;
     let dev = server.dev_json.as_deref().map(DevServer::read).transpose()?;
-    let token = match (&tokens.token, &tokens.token_file, &dev) {
-        (Some(token), _, _) => Some(token.clone()),
-        (None, Some(path), _) => {
-            let token = std::fs::read_to_string(path)
-                .map_err(|error| format!("cannot read the token from {}: {error}", path.display()))?;
-            Some(token.trim().to_owned())
-        }
-        (None, None, Some(dev)) => Some(dev.token.clone()),
-        (None, None, None) => None,
-    };
+    let tokens = tokens(&run.tokens, dev.as_ref())?;
     let url = server.url.as_deref().or(dev.as_ref().map(|dev| dev.ws.as_str())).unwrap_or_default();
     let path = server.path.as_deref();
-    Ok(Target::new(url, server.wire, path, token.as_deref(), tokens.token_form)?)
+    let mut target = Target::with_tokens(url, server.wire, path, tokens, run.tokens.token_form)?;
+    target.renews_in_band |= run.tokens.renew_in_band || dev.is_some();
+    Ok(target)
+}
+
+fn tokens(args: &TokenArgs, dev: Option<&DevServer>) -> Result<Tokens, Box<dyn Error>> {
+    let count = args.tokens as usize;
+    if let (Some(key_file), Some(claims)) = (&args.key_file, &args.claims) {
+        let life = Duration::from_secs(args.token_life_s);
+        let mint = Mint::open(key_file, args.key_id.as_deref(), claims, life)?;
+        return Ok(Tokens::renewed(Source::Mint(mint), count)?);
+    }
+    if let (Some(url), Some(id), Some(secret_file)) =
+        (&args.token_endpoint, &args.client_id, &args.client_secret_file)
+    {
+        let secret = read_secret("the client's secret", secret_file)?;
+        let endpoint = Endpoint::new(url.clone(), id.clone(), secret, args.scope.clone());
+        return Ok(Tokens::renewed(Source::Endpoint(endpoint), count)?);
+    }
+    if count > 1 {
+        return Err("--tokens needs --key-file or --token-endpoint: there is only one token otherwise".into());
+    }
+    let token = match (&args.token, &args.token_file) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Some(path)) => Some(read_secret("the token", path)?),
+        (None, None) => dev.map(|dev| dev.token.clone()),
+    };
+    Ok(Tokens::fixed(token.as_deref()))
+}
+
+fn read_secret(what: &str, path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {what} from {}: {error}", path.display()))?;
+    Ok(text.trim().to_owned())
 }
 
 fn drive(

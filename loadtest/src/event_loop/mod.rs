@@ -5,12 +5,14 @@
 //! load calls [`EventLoop::turn`] until it is content.
 
 pub mod poller;
+mod renewal;
 
 use crate::client::{Client, Ended, Handler};
 use crate::measure::Clock;
 use crate::target::Target;
 use crate::wire::websocket::{KEY, accept_key};
 use poller::{Poller, Ready};
+use renewal::Renewal;
 use socket2::{Domain, Protocol as Transport, Socket, Type};
 use std::collections::VecDeque;
 use std::io;
@@ -31,7 +33,7 @@ pub struct EventLoop {
     clients: Vec<Option<Client>>,
     queued: Vec<u32>,
     accept: Rc<str>,
-    token: Rc<str>,
+    renewal: Renewal,
     source_addresses: u32,
     keep_alive_ns: u64,
     keep_alives: VecDeque<(u64, u32)>, // when and whose, soonest first
@@ -57,7 +59,7 @@ impl EventLoop {
             clients: Vec::new(),
             queued: Vec::new(),
             accept: accept_key(KEY).into(),
-            token: target.token().into(),
+            renewal: Renewal::new(&target),
             target,
             source_addresses,
             keep_alive_ns: keep_alive.as_nanos() as u64,
@@ -72,8 +74,14 @@ impl EventLoop {
         let number = self.clients.len() as u32;
         let stream = self.open_socket(number)?;
         self.poller.add(stream.as_fd(), u64::from(number), true)?;
-        let mut client =
-            Client::new(number, stream, &self.target, document, self.accept.clone(), self.token.clone());
+        let mut client = Client::new(
+            number,
+            stream,
+            &self.target,
+            document,
+            self.accept.clone(),
+            self.target.token(number),
+        );
         client.waits_for_writable = true;
         self.clients.push(Some(client));
         let keep_alive_ns = self.clock.now_ns() + self.keep_alive_ns;
@@ -133,6 +141,7 @@ impl EventLoop {
     pub fn turn(&mut self, until_ns: u64, handler: &mut impl Handler) -> io::Result<()> {
         let now_ns = self.clock.now_ns();
         self.keep_alive(now_ns);
+        self.renew_tokens(now_ns);
         self.flush(handler)?;
         let timeout = Duration::from_nanos(until_ns.saturating_sub(now_ns));
         let mut ready = std::mem::take(&mut self.ready);
@@ -154,6 +163,16 @@ impl EventLoop {
             if let Some(client) = self.client(number) {
                 client.send_keep_alive();
                 self.keep_alives.push_back((due_ns + self.keep_alive_ns, number));
+            }
+        }
+    }
+
+    #[inline]
+    fn renew_tokens(&mut self, now_ns: u64) {
+        while let Some(number) = self.renewal.next(&self.target, now_ns, self.clients.len() as u32) {
+            let token = self.target.token(number);
+            if self.client(number).is_some_and(|client| !client.send_token(&token)) {
+                self.renewal.postpone(number);
             }
         }
     }

@@ -44,6 +44,14 @@ pub fn write_sync(out: &mut Vec<u8>, kind: u64, body: &[u8]) {
     write_var_bytes(out, body);
 }
 
+/// Appends a token in WireSocket's own message: authentication, kind 0.
+pub fn write_token(out: &mut Vec<u8>, token: &str) {
+    let mut payload = Vec::with_capacity(token.len() + 5);
+    payload.extend_from_slice(&[AUTH as u8, 0]);
+    write_var_bytes(&mut payload, token.as_bytes());
+    write_frame(out, BINARY, &payload);
+}
+
 pub fn write_keep_alive(out: &mut Vec<u8>) {
     write_frame(out, BINARY, &EMPTY_AWARENESS);
 }
@@ -58,6 +66,13 @@ mod tests {
         write_sync(&mut out, UPDATE, &[9, 9, 9]);
         assert_eq!(out, [0x82, 0x86, 0, 0, 0, 0, 0, 2, 3, 9, 9, 9]);
         assert_eq!(parse(&out[6..]), Ok(Message::Update(&[9, 9, 9])));
+    }
+
+    #[test]
+    fn a_token_is_an_authentication_message_of_kind_0() {
+        let mut out = Vec::new();
+        write_token(&mut out, "tok");
+        assert_eq!(&out[6..], b"\x02\x00\x03tok");
     }
 
     #[test]

@@ -48,15 +48,16 @@ impl Axis {
             return Self::linear(title, values);
         }
         let decade = |value: f64| value.log10().floor() as i32;
-        let parts: &[f64] = if decade(max) - decade(min) > 4 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let all: Vec<f64> = (decade(min)..=decade(max) + 1)
-            .flat_map(|power| parts.iter().map(move |part| part * 10.0_f64.powi(power)))
+            .flat_map(|power| [1.0, 2.0, 5.0].map(|part| part * 10.0_f64.powi(power)))
             .collect();
         let from = all.iter().copied().rfind(|tick| *tick <= min).unwrap_or(min);
         let to = all.iter().copied().find(|tick| *tick >= max).unwrap_or(max);
-        let within = all.into_iter().filter(|tick| (from..=to).contains(tick));
-        let named = within.map(|value| (value, short(value))).collect();
-        Self { title: title.to_owned(), is_log: true, from, to, ticks: thinned(named) }
+        // Over many decades, only the powers of ten are named.
+        let every = if decade(max) - decade(min) > 2 { 3 } else { 1 };
+        let named = all.into_iter().step_by(every).filter(|tick| (from..=to).contains(tick));
+        let ticks = named.map(|value| (value, short(value))).collect();
+        Self { title: title.to_owned(), is_log: true, from, to, ticks }
     }
 
     /// Shares of all, stretched towards 100 %: as far as `count` values can tell.
@@ -68,7 +69,9 @@ impl Axis {
             2 => "99 %".to_owned(),
             place => format!("99.{} %", "9".repeat(place as usize - 2)),
         };
-        let ticks = (0..=nines.floor() as i32).map(|place| (f64::from(place), name(place))).collect();
+        // The more nines, the longer the names.
+        let named = (0..=nines.floor() as i32).filter(|place| *place <= 4 || place % 2 == 0);
+        let ticks = named.map(|place| (f64::from(place), name(place))).collect();
         Self { title: title.to_owned(), is_log: false, from: 0.0, to: nines, ticks }
     }
 
@@ -82,18 +85,6 @@ impl Axis {
         let scale = |value: f64| if self.is_log { value.max(self.from).log10() } else { value };
         ((scale(value) - scale(self.from)) / (scale(self.to) - scale(self.from))).clamp(0.0, 1.0)
     }
-}
-
-/// Every other one, while there are too many.
-fn thinned(mut ticks: Vec<(f64, String)>) -> Vec<(f64, String)> {
-    while ticks.len() > 9 {
-        let mut place = 0;
-        ticks.retain(|_| {
-            place += 1;
-            place % 2 == 1
-        });
-    }
-    ticks
 }
 
 /// 1, 2 or 5 times a power of ten, not below `step`.
@@ -144,6 +135,12 @@ mod tests {
         assert_eq!(names(&axis), ["0.2", "0.5", "1", "2", "5", "10", "20", "50"]);
         assert!((axis.position(10.0_f64.sqrt()) - 0.5).abs() < 1e-9);
         assert_eq!(names(&Axis::adaptive("", [1.0, 2.0].into_iter()))[0], "0");
+    }
+
+    #[test]
+    fn over_many_decades_only_powers_of_ten_are_named() {
+        let axis = Axis::adaptive("", [0.7, 3000.0].into_iter());
+        assert_eq!(names(&axis), ["1", "10", "100", "1k"]);
     }
 
     #[test]

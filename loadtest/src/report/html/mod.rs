@@ -61,10 +61,13 @@ fn write_verdict(out: &mut String, runs: &[RunFile]) {
     let all_right = runs.iter().all(|run| run.ok);
     let _ = write!(out, "<section class=\"verdict{}\">", if all_right { "" } else { " wrong" });
     if all_right {
-        out.push_str(
+        let all_typed = runs.iter().all(|run| run.number("/verification/lost").is_some());
+        out.push_str(if all_typed {
             "<p><strong>Right.</strong> Every reader got every item of every writer: once, in order, and \
-             nothing else.</p>",
-        );
+             nothing else.</p>"
+        } else {
+            "<p><strong>Right.</strong> Everything is as it has to be.</p>"
+        });
     }
     for run in runs.iter().filter(|run| !run.ok) {
         let _ = write!(out, "<p><strong>Wrong:</strong> {}</p><ul>", escape(&run.label));

@@ -43,6 +43,13 @@ pub struct Run {
     pub scenario: PathBuf,
     #[command(flatten)]
     pub server: ServerArgs,
+    /// Divide the documents between so many processes, which begin at one instant, each with loopback
+    /// addresses of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub processes: u32,
+    /// This is one of several processes: its parent talks to it
+    #[arg(long, hide = true)]
+    pub part: bool,
     #[command(flatten)]
     pub tokens: TokenArgs,
     #[command(flatten)]

@@ -22,6 +22,7 @@ pub mod event_loop;
 pub mod lib0;
 pub mod load;
 pub mod measure;
+pub mod processes;
 pub mod progress;
 pub mod ramp;
 pub mod relay;

@@ -16,6 +16,8 @@ use wiresocket_loadtest::measure::cgroup::Cgroup;
 use wiresocket_loadtest::measure::process::{Process, ProcessError};
 use wiresocket_loadtest::measure::series::Sampler;
 use wiresocket_loadtest::measure::server::Server;
+use wiresocket_loadtest::processes::part::{Orders, PartScenario, Word, say};
+use wiresocket_loadtest::processes::{self, Tally};
 use wiresocket_loadtest::progress::Progress;
 use wiresocket_loadtest::ramp::{Bounds, ramp};
 use wiresocket_loadtest::relay::Relay;
@@ -48,12 +50,20 @@ fn main() -> ExitCode {
 }
 
 fn run(run: &Run) -> Result<ExitCode, Box<dyn Error>> {
+    if run.part {
+        return Ok(part(run));
+    }
     let scenario = Scenario::load(&run.scenario, &Overrides::from(&run.changes))?;
     let target = target(run)?;
     let server = server(&run.measuring)?;
     let own = Process::own()?;
-    let mut progress = Progress::new(Sampler::new(run.measuring.sample_s, server.clone(), Some(own)));
-    let outcome = drive(&run.measuring, &scenario, &target, server, &mut progress);
+    let own = (run.processes == 1).then_some(own); // the parent of several drives nothing
+    let mut progress = Progress::new(Sampler::new(run.measuring.sample_s, server.clone(), own));
+    let outcome = if run.processes > 1 {
+        drive_processes(run, &scenario, server.as_ref(), &mut progress)
+    } else {
+        drive(&run.measuring, &scenario, &target, server, &mut progress)
+    };
     let series = progress.finish();
     let report = Report::new(run.output.label.as_deref(), &scenario, &target, outcome?, series);
     if run.output.json {
@@ -137,12 +147,15 @@ fn drive(
         let bounds = Bounds { p99_ms: args.bound_ms, seconds: args.ramp_seconds };
         return Ok(Outcome::Ramp(ramp(scenario, typing, target, server, bounds, progress)?));
     }
-    let session = Session::new(scenario, target, server)?;
-    Ok(match scenario {
-        Scenario { typing: Some(typing), .. } => Outcome::Typing(typing::run(&session, typing, progress)?),
-        Scenario { idle: Some(idle), .. } => Outcome::Idle(idle::run(&session, idle, progress)?),
-        Scenario { storm: Some(storm), .. } => Outcome::Storm(storm::run(&session, storm, progress)?),
-        Scenario { join: Some(join), .. } => Outcome::Join(join::run(&session, join, progress)?),
+    drive_session(&Session::new(scenario, target, server)?, progress)
+}
+
+fn drive_session(session: &Session<'_>, progress: &mut Progress) -> Result<Outcome, Box<dyn Error>> {
+    Ok(match session.scenario {
+        Scenario { typing: Some(typing), .. } => Outcome::Typing(typing::run(session, typing, progress)?),
+        Scenario { idle: Some(idle), .. } => Outcome::Idle(idle::run(session, idle, progress)?),
+        Scenario { storm: Some(storm), .. } => Outcome::Storm(storm::run(session, storm, progress)?),
+        Scenario { join: Some(join), .. } => Outcome::Join(join::run(session, join, progress)?),
         _ => return Err("the scenario does nothing".into()),
     })
 }
@@ -161,6 +174,41 @@ fn compare(arguments: &Compare) -> Result<ExitCode, Box<dyn Error>> {
         write(path, &html::page(&runs))?;
     }
     Ok(if runs.iter().all(|run| run.ok) { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn drive_processes(
+    run: &Run,
+    scenario: &Scenario,
+    server: Option<&Server>,
+    progress: &mut Progress,
+) -> Result<Outcome, Box<dyn Error>> {
+    if run.measuring.ramp || run.server.dev_json.as_deref() == Some(Path::new("-")) {
+        return Err("--processes goes neither with --ramp nor with --dev-json from standard input".into());
+    }
+    progress.sample_when_told();
+    Ok(processes::run(scenario, run.processes, run.measuring.sample_s, server, progress)?)
+}
+
+/// One of several processes: the result, or why there is none, goes to the parent.
+fn part(run: &Run) -> ExitCode {
+    let word = match try_part(run) {
+        Ok(tally) => Word::Tally(Box::new(tally)),
+        Err(error) => Word::Failed { reason: error.to_string() },
+    };
+    if say(&word).is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+fn try_part(run: &Run) -> Result<Tally, Box<dyn Error>> {
+    let orders = Orders::listen();
+    let PartScenario { scenario, place, sample_s } = orders.prepare()?;
+    let mut target = target(run)?;
+    if target.address.ip().is_loopback() {
+        target.first_source = place * scenario.source_addresses;
+    }
+    let mut session = Session::new(&scenario, &target, None)?;
+    session.orders = Some(orders);
+    let outcome = drive_session(&session, &mut Progress::of_part(sample_s))?;
+    Tally::of(outcome).ok_or_else(|| "this kind of scenario is not made for several processes".into())
 }
 
 fn relay(listen: SocketAddr) -> Result<ExitCode, Box<dyn Error>> {

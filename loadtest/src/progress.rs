@@ -3,7 +3,9 @@
 //! Loads call [`Progress::observe`] and one of the `show`s in every turn of their loop; both cost a
 //! comparison unless something is due. The view appears only if standard error is a terminal.
 
+use crate::measure::Latency;
 use crate::measure::series::{Counted, Sample, Sampler};
+use crate::processes::part::{self, Word};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -15,13 +17,22 @@ pub struct Progress {
     sampler: Option<Sampler>,
     view: Option<View>,
     next_ns: u64,
+    part: Option<PartCounter>,
+}
+
+/// Tells the parent what this process has counted, at whole multiples of the interval on the host's clock.
+#[derive(Debug)]
+struct PartCounter {
+    interval_ns: u64,
+    tick: u64,
+    latency: Latency,
 }
 
 impl Progress {
     /// Samples, and shows something if standard error is a terminal.
     pub fn new(sampler: Sampler) -> Self {
         let view = std::io::stderr().is_terminal().then(View::new);
-        Self { sampler: Some(sampler), view, next_ns: 0 }
+        Self { sampler: Some(sampler), view, ..Self::default() }
     }
 
     /// Neither samples nor shows anything: for tests.
@@ -29,11 +40,33 @@ impl Progress {
         Self::default()
     }
 
+    /// For one process of several: tells the parent what it counts.
+    pub fn of_part(interval_s: f64) -> Self {
+        let interval_ns = (interval_s * 1e9) as u64;
+        Self {
+            part: Some(PartCounter { interval_ns, tick: 0, latency: Latency::default() }),
+            ..Self::default()
+        }
+    }
+
+    /// From now on samples are taken only by [`Self::sample_now`].
+    pub fn sample_when_told(&mut self) {
+        if let Some(sampler) = &mut self.sampler {
+            sampler.wait_for_orders();
+        }
+    }
+
+    pub fn sample_now(&mut self, now_ns: u64, counted: Counted<'_>) {
+        self.sample(now_ns, Some(counted));
+    }
+
     /// Notes what has been counted so far, if a sample is due.
     #[inline]
     pub fn observe(&mut self, now_ns: u64, counted: Counted<'_>) {
         if self.sampler.as_ref().is_some_and(|sampler| sampler.is_due(now_ns)) {
             self.sample(now_ns, Some(counted));
+        } else if let Some(part) = &mut self.part {
+            part.count(now_ns, counted);
         }
     }
 
@@ -90,6 +123,21 @@ impl Progress {
             view.clear();
         }
         self.sampler.as_mut().map(Sampler::take).unwrap_or_default()
+    }
+}
+
+impl PartCounter {
+    fn count(&mut self, now_ns: u64, counted: Counted<'_>) {
+        let tick = now_ns / self.interval_ns;
+        if tick == self.tick {
+            return;
+        }
+        self.tick = tick;
+        let latency = counted.latency.since(&self.latency);
+        self.latency.clone_from(counted.latency);
+        let Counted { deliveries, failures, .. } = counted;
+        // A parent that doesn't listen any more is noticed when the part waits for its next order.
+        let _ = part::say(&Word::Counted { tick, deliveries, failures, latency });
     }
 }
 

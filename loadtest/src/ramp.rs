@@ -114,6 +114,7 @@ impl Search {
     }
 }
 
+/// [`search`] over steps of this process.
 pub fn ramp(
     scenario: &Scenario,
     typing: &Typing,
@@ -124,17 +125,22 @@ pub fn ramp(
 ) -> Result<RampResult, LoadError> {
     search(typing.rate, bounds, progress, |rate, progress| {
         progress.restart();
-        let step = Typing {
-            rate,
-            warmup_s: typing.warmup_s.min(WARMUP_S_MAX),
-            measure_s: typing.measure_s.min(WINDOW_S_MAX),
-            settle_s: typing.settle_s.min(SETTLE_S_MAX),
-            ..typing.clone()
-        };
+        let step = step(typing, rate);
         let measured = run(&Session::new(scenario, target, server.clone())?, &step, progress)?;
         calm_down(server.as_ref())?;
         Ok(measured)
     })
+}
+
+/// What is done to the server at a rate.
+fn step(typing: &Typing, rate: f64) -> Typing {
+    Typing {
+        rate,
+        warmup_s: typing.warmup_s.min(WARMUP_S_MAX),
+        measure_s: typing.measure_s.min(WINDOW_S_MAX),
+        settle_s: typing.settle_s.min(SETTLE_S_MAX),
+        ..typing.clone()
+    }
 }
 
 /// The search over steps that `measure` takes at a rate.

@@ -78,6 +78,8 @@ pub struct Target {
     pub tokens: Tokens,
     /// Are renewed tokens handed over on connections that live?
     pub renews_in_band: bool,
+    /// Loopback addresses that other processes of the load tester leave from.
+    pub first_source: u32,
 }
 
 impl Target {
@@ -144,6 +146,7 @@ impl Target {
             headers,
             tokens,
             renews_in_band: protocol == Protocol::Hocuspocus,
+            first_source: 0,
         })
     }
 

@@ -18,7 +18,7 @@ pub enum Carrier {
 }
 
 /// What was found wrong, in items. All zero but `resent` for a right server.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Findings {
     /// Never arrived.
     pub lost: u64,
@@ -30,6 +30,17 @@ pub struct Findings {
     pub foreign: u64,
     /// Arrived again inside a step 2: allowed.
     pub resent: u64,
+}
+
+impl std::ops::AddAssign for Findings {
+    fn add_assign(&mut self, other: Self) {
+        let Self { lost, duplicated, reordered, foreign, resent } = other;
+        self.lost += lost;
+        self.duplicated += duplicated;
+        self.reordered += reordered;
+        self.foreign += foreign;
+        self.resent += resent;
+    }
 }
 
 impl Findings {

@@ -94,8 +94,8 @@ impl EventLoop {
             Socket::new(Domain::for_address(self.target.address), Type::STREAM, Some(Transport::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        if self.source_addresses > 1 {
-            let last = 1 + number % self.source_addresses;
+        if self.source_addresses > 1 || self.target.first_source > 0 {
+            let last = 1 + self.target.first_source + number % self.source_addresses;
             let source = Ipv4Addr::from(0x7f00_0000 + last);
             socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
         }

@@ -9,15 +9,16 @@ pub mod join;
 pub mod storm;
 pub mod typing;
 
-use crate::client::Ended;
+use crate::client::{Ended, Handler};
 use crate::event_loop::EventLoop;
 use crate::measure::Clock;
 use crate::measure::process::{Cpu, Memory, Process, ProcessError};
 use crate::measure::server::Server;
+use crate::processes::part::Orders;
 use crate::scenario::Scenario;
 use crate::target::Target;
 use crate::trace::TraceError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -43,6 +44,8 @@ pub enum LoadError {
     Timeout { synced: u32, connections: u32, timeout_s: f64 },
     #[error("the server didn't take the document of the cold joins: {reason}")]
     NotStored { reason: String },
+    #[error("lost the process that tells this part of the load tester when to begin and to leave: {0}")]
+    Meeting(#[source] io::Error),
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error(transparent)]
@@ -60,6 +63,8 @@ pub struct Session<'a> {
     /// What is measured, if the server is.
     pub server: Option<Server>,
     pub own: Process,
+    /// Who says when to begin, if this process is one of several.
+    pub orders: Option<Orders>,
     /// Tells this run's documents and Yjs clients from those of every other run.
     run: u64,
 }
@@ -73,7 +78,15 @@ impl<'a> Session<'a> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mixed = (since_epoch.as_nanos() as u64 ^ u64::from(std::process::id()) << 40)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Ok(Self { clock: Clock::start(), scenario, target, server, own: Process::own()?, run: mixed >> 16 })
+        Ok(Self {
+            clock: Clock::start(),
+            scenario,
+            target,
+            server,
+            own: Process::own()?,
+            orders: None,
+            run: mixed >> 16,
+        })
     }
 
     pub fn event_loop(&self) -> Result<EventLoop, LoadError> {
@@ -84,6 +97,24 @@ impl<'a> Session<'a> {
             Duration::from_secs_f64(self.scenario.keep_alive_s),
         )
         .map_err(LoadError::EventLoop)
+    }
+
+    /// Everybody is connected: when the schedule begins, `pause_ns` from now unless others have a say.
+    pub fn begin(
+        &self,
+        event_loop: &mut EventLoop,
+        handler: &mut impl Handler,
+        pause_ns: u64,
+    ) -> Result<u64, LoadError> {
+        match &self.orders {
+            Some(orders) => orders.begin(self, event_loop, handler),
+            None => Ok(self.clock.now_ns() + pause_ns),
+        }
+    }
+
+    /// Everything is done: stays connected until all others are done too.
+    pub fn leave(&self, event_loop: &mut EventLoop, handler: &mut impl Handler) -> Result<(), LoadError> {
+        self.orders.as_ref().map_or(Ok(()), |orders| orders.leave(self, event_loop, handler))
     }
 
     pub fn document(&self, index: u32) -> Rc<str> {
@@ -109,7 +140,7 @@ pub fn seconds_ns(seconds: f64) -> u64 {
 }
 
 /// What went wrong, each in a sentence.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Failures {
     named: Vec<String>,
     count: usize,
@@ -125,6 +156,12 @@ impl Failures {
 
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    pub fn append(&mut self, other: Self) {
+        self.count += other.count;
+        self.named.extend(other.named);
+        self.named.truncate(FAILURES_NAMED_MAX);
     }
 
     pub fn count(&self) -> usize {

@@ -29,7 +29,7 @@ const LINGER_NS: u64 = 100_000_000;
 /// Between the last connection and the first update.
 const PAUSE_NS: u64 = 100_000_000;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct TypingResult {
     pub measure_s: f64,
     /// What the schedule asked for, per second.
@@ -58,7 +58,17 @@ pub struct TypingResult {
     #[serde(skip)]
     pub histogram: Latency,
     #[serde(skip)]
+    pub histograms: Histograms,
+    #[serde(skip)]
     pub failures: Failures,
+}
+
+/// What the summaries were made from.
+#[derive(Debug, Default)]
+pub struct Histograms {
+    pub ack_latency: Latency,
+    pub send_lag: Latency,
+    pub connect: Latency,
 }
 
 #[derive(Debug)]
@@ -228,6 +238,11 @@ impl Room {
             generator_cpu,
             generator_cpu_percent: 100.0 * generator_cpu.total_s / typing.measure_s,
             histogram: self.latency,
+            histograms: Histograms {
+                ack_latency: self.ack_latency,
+                send_lag: self.send_lag,
+                connect: self.connector.latency,
+            },
             failures: self.failures,
         }
     }
@@ -311,7 +326,7 @@ pub fn run(
     let mut room = Room::new(session, typing);
     connect_all(session, &mut event_loop, &mut room, progress)?;
 
-    let start_ns = session.clock.now_ns() + PAUSE_NS;
+    let start_ns = session.begin(&mut event_loop, &mut room, PAUSE_NS)?;
     let schedule = Schedule::new(start_ns, room.documents * room.writers, typing.rate);
     let window_start_ns = start_ns + seconds_ns(typing.warmup_s);
     room.window_ns = window_start_ns..window_start_ns + seconds_ns(typing.measure_s);
@@ -326,6 +341,7 @@ pub fn run(
     let after = Edge::sample(session)?;
     let expected = updates * u64::from(room.clients - 1);
     let settle_s = settle(session, &mut event_loop, &mut room, expected, typing.settle_s, progress)?;
+    session.leave(&mut event_loop, &mut room)?;
     let memory_after = session.memory()?;
 
     let cost =

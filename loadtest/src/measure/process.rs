@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::ops::Sub;
+use std::ops::{AddAssign, Sub};
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -37,6 +37,14 @@ pub struct Cpu {
     pub total_s: f64,
     pub user_s: f64,
     pub system_s: f64,
+}
+
+impl AddAssign for Cpu {
+    fn add_assign(&mut self, other: Self) {
+        self.total_s += other.total_s;
+        self.user_s += other.user_s;
+        self.system_s += other.system_s;
+    }
 }
 
 impl Sub for Cpu {

@@ -44,6 +44,7 @@ pub struct Sampler {
     deliveries: u64,
     latency: Latency,
     samples: Vec<Sample>,
+    waits_for_orders: bool,
 }
 
 impl Sampler {
@@ -60,13 +61,14 @@ impl Sampler {
             deliveries: 0,
             latency: Latency::default(),
             samples: Vec::new(),
+            waits_for_orders: false,
         }
     }
 
     /// Is it time for a sample?
     #[inline]
     pub fn is_due(&self, now_ns: u64) -> bool {
-        now_ns >= self.next_ns
+        now_ns >= self.next_ns && !self.waits_for_orders
     }
 
     /// Takes a sample; the first call only marks the beginning. `counted` is `None` where a load counts
@@ -111,6 +113,11 @@ impl Sampler {
     /// What is counted from now on begins at nothing.
     pub fn restart(&mut self) {
         (self.deliveries, self.latency) = (0, Latency::default());
+    }
+
+    /// Samples are due only when somebody says so.
+    pub fn wait_for_orders(&mut self) {
+        self.waits_for_orders = true;
     }
 
     /// Takes no more samples, and keeps those there are.

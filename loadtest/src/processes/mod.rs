@@ -30,6 +30,7 @@ use crate::scenario::Scenario;
 use part::{Order, PartScenario, Word};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
+use std::ops::Range;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -97,7 +98,7 @@ pub fn run(
     let clock = Clock::start();
     let memory_before = server.map(Server::memory).transpose()?;
     let mut parts = Parts::start(scenario, processes, sample_s)?;
-    parts.pump(&clock, progress, "connecting", |parts, _| parts.connected == processes as usize)?;
+    parts.pump(&clock, progress, "connecting", 0..0, |parts, _| parts.connected == processes as usize)?;
 
     let start_ns = clock.now_ns() + seconds_ns(PAUSE_S);
     let stagger_s = window.interval_s(scenario).unwrap_or(0.0).min(STAGGER_S_MAX);
@@ -106,17 +107,18 @@ pub fn run(
         parts.order(place as usize, &Order::Begin { start_ns: start_ns + seconds_ns(delay_s) })?;
     }
     let begin_ns = start_ns + seconds_ns(window.begin_s);
-    parts.pump(&clock, progress, "warming up", |_, now_ns| now_ns >= begin_ns)?;
+    parts.pump(&clock, progress, "warming up", start_ns..begin_ns, |_, now_ns| now_ns >= begin_ns)?;
     let cpu_before = server.map(Server::cpu).transpose()?;
     let end_ns = window.length_s.map(|length_s| begin_ns + seconds_ns(length_s));
-    parts.pump(&clock, progress, "measuring", |parts, now_ns| {
+    let span_ns = begin_ns..end_ns.unwrap_or(begin_ns);
+    parts.pump(&clock, progress, "measuring", span_ns, |parts, now_ns| {
         end_ns.map_or(parts.finished == processes as usize, |end_ns| now_ns >= end_ns)
     })?;
     let cpu_after = server.map(Server::cpu).transpose()?;
-    parts.pump(&clock, progress, "settling", |parts, _| parts.finished == processes as usize)?;
+    parts.pump(&clock, progress, "settling", 0..0, |parts, _| parts.finished == processes as usize)?;
     let memory_after = server.map(Server::memory).transpose()?;
     (0..processes as usize).try_for_each(|place| parts.order(place, &Order::Leave))?;
-    parts.pump(&clock, progress, "adding up", |parts, _| parts.tallies.iter().all(Option::is_some))?;
+    parts.pump(&clock, progress, "adding up", 0..0, |parts, _| parts.tallies.iter().all(Option::is_some))?;
 
     parts.is_complete = true;
     let cpu = crate::load::used(cpu_after, cpu_before);
@@ -124,10 +126,11 @@ pub fn run(
     Ok(window.outcome(scenario, tallies, cpu, memory_before, memory_after))
 }
 
-/// The share of part `place`, from zero, of `processes`.
+/// The share of documents, and of connections being set up at once, of part `place`, from zero, of `processes`.
 fn share(scenario: &Scenario, place: u32, processes: u32) -> Scenario {
     let documents = scenario.documents / processes + u32::from(place < scenario.documents % processes);
-    Scenario { documents, ..scenario.clone() }
+    let connect_at_once = (scenario.connect_at_once / processes).max(1);
+    Scenario { documents, connect_at_once, ..scenario.clone() }
 }
 
 impl Parts {
@@ -189,12 +192,14 @@ impl Parts {
         self.orders[place].write_all(line.as_bytes()).map_err(gone)
     }
 
-    /// Listens to the parts until `done(self, now_ns)`.
+    /// Listens to the parts until `done(self, now_ns)`; the view shows how much of `span_ns` is over, or, if
+    /// that is empty, how many are ready.
     fn pump(
         &mut self,
         clock: &Clock,
         progress: &mut Progress,
         phase: &str,
+        span_ns: Range<u64>,
         done: impl Fn(&Self, u64) -> bool,
     ) -> Result<(), ProcessesError> {
         /// How exactly the edges of the window are met.
@@ -205,7 +210,11 @@ impl Parts {
                 return Ok(());
             }
             let (all, connected, finished) = (self.children.len(), self.connected, self.finished);
-            progress.show_part(now_ns, (connected + finished) as u64, 2 * all as u64, || {
+            let (over, whole) = match span_ns.end.checked_sub(span_ns.start) {
+                Some(whole) if whole > 0 => (now_ns.saturating_sub(span_ns.start), whole),
+                _ => ((connected + finished) as u64, 2 * all as u64),
+            };
+            progress.show_part(now_ns, over, whole, || {
                 format!("{phase}: {all} processes, {connected} connected, {finished} finished")
             });
             match self.words.recv_timeout(LOOK) {

@@ -52,7 +52,7 @@ pub const FIGURES: &[Figure] = &[
     headline("join p99", "ms", "/join/p99_ms", Better::Less),
     kilobytes("RSS per connection", "/resident_bytes_per_connection"),
     kilobytes("PSS per connection", "/proportional_bytes_per_connection"),
-    figure("server CPU", "% of a core", "/server/cpu_percent", Better::Less),
+    figure("server CPU, of a core", "%", "/server/cpu_percent", Better::Less),
     Figure {
         factor: 1.0 / 1_048_576.0,
         ..headline("server memory", "MB", "/server/memory_after/resident_bytes", Better::Less)
@@ -61,7 +61,7 @@ pub const FIGURES: &[Figure] = &[
     figure("connecting p99", "ms", "/connect/p99_ms", Better::Less),
     figure("items per message", "", "/items_per_message", Better::Neither),
     figure("sent late by, p99", "ms", "/send_lag/p99_ms", Better::Neither),
-    figure("generator CPU", "% of a core", "/generator_cpu_percent", Better::Neither),
+    figure("generator CPU, of a core", "%", "/generator_cpu_percent", Better::Neither),
 ];
 
 impl Figure {

@@ -64,10 +64,10 @@ impl Axis {
     pub fn quantiles(title: &str, count: u64) -> Self {
         let nines = (count.max(10) as f64).log10();
         let name = |place: i32| match place {
-            0 => "0 %".to_owned(),
-            1 => "90 %".to_owned(),
-            2 => "99 %".to_owned(),
-            place => format!("99.{} %", "9".repeat(place as usize - 2)),
+            0 => "0%".to_owned(),
+            1 => "90%".to_owned(),
+            2 => "99%".to_owned(),
+            place => format!("99.{}%", "9".repeat(place as usize - 2)),
         };
         // The more nines, the longer the names.
         let named = (0..=nines.floor() as i32).filter(|place| *place <= 4 || place % 2 == 0);
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn quantiles_go_as_far_as_the_count_tells() {
         let axis = Axis::quantiles("", 20_000);
-        assert_eq!(names(&axis), ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
+        assert_eq!(names(&axis), ["0%", "90%", "99%", "99.9%", "99.99%"]);
         assert!((axis.quantile(0.99) - 2.0).abs() < 1e-9);
         assert_eq!(axis.position(axis.quantile(1.0)), 1.0);
     }

@@ -72,8 +72,8 @@ impl Plot {
             let x = LEFT + self.x.position(*value) * (right - LEFT);
             write!(f, r#"<line class="tick" x1="{x:.1}" x2="{x:.1}" y1="{bottom}" y2="{}"/>"#, bottom + 4.0)?;
             // The last name would leave the picture if it were centred.
-            let class = if x > right - 14.0 { "x end" } else { "x" };
-            let x = if x > right - 14.0 { right + 6.0 } else { x };
+            let class = if x > right - 30.0 { "x end" } else { "x" };
+            let x = if x > right - 30.0 { right + 8.0 } else { x };
             write!(f, r#"<text class="{class}" x="{x:.1}" y="{}">{name}</text>"#, bottom + 16.0)?;
         }
         write!(f, r#"<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>"#)?;

@@ -7,6 +7,9 @@ use super::process::{Cpu, Memory, ProcessError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Where the kernel shows its control groups.
+const ROOT: &str = "/sys/fs/cgroup";
+
 #[derive(Debug, Clone)]
 pub struct Cgroup {
     folder: PathBuf,
@@ -15,8 +18,9 @@ pub struct Cgroup {
 impl Cgroup {
     /// `folder` as `/sys/fs/cgroup/...`, or as `/proc/PID/cgroup` names it.
     pub fn open(folder: &Path) -> Result<Self, ProcessError> {
-        let under_root = Path::new("/sys/fs/cgroup").join(folder.strip_prefix("/").unwrap_or(folder));
-        let folder = if folder.join("cpu.stat").exists() { folder.to_owned() } else { under_root };
+        let is_whole = folder.join("cpu.stat").exists() || folder.starts_with(ROOT);
+        let under_root = || Path::new(ROOT).join(folder.strip_prefix("/").unwrap_or(folder));
+        let folder = if is_whole { folder.to_owned() } else { under_root() };
         let cgroup = Self { folder };
         cgroup.cpu()?;
         cgroup.memory()?;
@@ -72,7 +76,9 @@ mod tests {
 
     #[test]
     fn a_group_that_is_not_there_is_an_error_that_names_it() {
-        let error = Cgroup::open(Path::new("/no/such/group")).expect_err("not there");
-        assert!(error.to_string().contains("/sys/fs/cgroup/no/such/group/cpu.stat"), "{error}");
+        for name in ["/no/such/group", "/sys/fs/cgroup/no/such/group"] {
+            let error = Cgroup::open(Path::new(name)).expect_err("not there");
+            assert!(error.to_string().contains(" /sys/fs/cgroup/no/such/group/cpu.stat"), "{error}");
+        }
     }
 }

@@ -290,6 +290,24 @@ fn a_key_file_that_cannot_be_used_changes_nothing_and_says_so() {
 }
 
 #[test]
+fn a_key_file_that_cannot_be_used_does_not_keep_another_tenants_revocation_back() {
+    let (first, second) = (Tenant::new(1), Tenant::new(2));
+    let server = NodeSetup::new(&first).start();
+    server.write_keys(&second, &second.jwks());
+    server.reload();
+    let mut editor = Replica::join(&server, "notes", &first.token().build());
+    let mut leaked = Replica::join(&server, "notes", &second.token().build());
+    std::fs::write(server.key_dir().join(format!("{}.json", first.id)), "{").expect("it is written");
+    let mut jwks = second.jwks();
+    jwks["revoked"] = json!([second.key_id]);
+    server.write_keys(&second, &jwks);
+    assert_eq!(server.reload()["level"], "ERROR");
+    assert_eq!(leaked.wait_for_end(), (4002, "Key revoked".to_owned()));
+    editor.append("x");
+    editor.flush();
+}
+
+#[test]
 fn tenants_come_and_go_with_their_files() {
     let (first, second) = (Tenant::new(1), Tenant::new(2));
     let server = NodeSetup::new(&first).start();

@@ -39,7 +39,8 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// A TOML file, or one of a-classroom, b-many-rooms, c-idle, d-storm, e-cold-join
+    /// A TOML file, or one of a-classroom, b-many-rooms, c-idle, d-storm, e-cold-join, f-long-run,
+    /// g-stalled-reader, day, soak
     pub scenario: PathBuf,
     #[command(flatten)]
     pub server: ServerArgs,

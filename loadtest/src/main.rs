@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use wiresocket_loadtest::event_loop::poller::raise_descriptor_limit;
-use wiresocket_loadtest::load::{LoadError, Session, idle, join, storm, typing};
+use wiresocket_loadtest::load::{LoadError, Session, day, idle, join, storm, typing};
 use wiresocket_loadtest::measure::cgroup::Cgroup;
 use wiresocket_loadtest::measure::process::{Process, ProcessError};
 use wiresocket_loadtest::measure::series::Sampler;
@@ -156,6 +156,7 @@ fn drive_session(session: &Session<'_>, progress: &mut Progress) -> Result<Outco
         Scenario { idle: Some(idle), .. } => Outcome::Idle(idle::run(session, idle, progress)?),
         Scenario { storm: Some(storm), .. } => Outcome::Storm(storm::run(session, storm, progress)?),
         Scenario { join: Some(join), .. } => Outcome::Join(join::run(session, join, progress)?),
+        Scenario { day: Some(day), .. } => Outcome::Day(day::run(session, day, progress)?),
         _ => return Err("the scenario does nothing".into()),
     })
 }

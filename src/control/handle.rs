@@ -1,5 +1,6 @@
 //! The rest of the process's grip on the control shard.
 
+use std::error::Error as _;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,13 +33,30 @@ pub enum HandleError {
     Panicked,
 }
 
-/// What of a reload could not be taken. The other settings apply all the same, and the keys stay as they were.
+/// What of a reload could not be taken. The other settings apply all the same, and so do the other key files; the tenants
+/// of those that can't be used keep the keys they had.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    #[error("could not reload the key directory")]
-    Keys(#[from] KeyDirError),
+    #[error("key files that can't be used, whose tenants keep the keys they had: {}", list(.0))]
+    Keys(Vec<KeyDirError>),
     #[error("could not read the key directory: the task that reads it ended early")]
     Interrupted,
+}
+
+impl ReloadError {
+    /// # Errors
+    /// [`ReloadError::Keys`] if there are any.
+    pub(super) fn unless_none(unusable: Vec<KeyDirError>) -> Result<(), Self> {
+        if unusable.is_empty() { Ok(()) } else { Err(Self::Keys(unusable)) }
+    }
+}
+
+fn list(unusable: &[KeyDirError]) -> String {
+    let with_cause = |error: &KeyDirError| match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    unusable.iter().map(with_cause).collect::<Vec<_>>().join("; ")
 }
 
 /// How a drain ended.

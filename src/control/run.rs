@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::handle::{COMMANDS_MAX, Command, Handle, ReloadError};
 use super::http::{self, Desk, Facts};
 use super::keys::Jwks;
-use super::keys::source::{FetchError, Fetched, Fetcher, KeyDirError, read_dir};
+use super::keys::source::{FetchError, Fetched, Fetcher, KeyDirError, KeyFiles};
 use super::link::Mailbox;
 use super::messages::ToControl;
 use super::overload::rss_bytes;
@@ -99,7 +99,7 @@ pub fn start(settings: Settings, links: Links) -> Result<Handle, StartError> {
 /// The key documents that are there before anything is fetched.
 struct Documents {
     preloaded: Vec<(Uuid, Jwks)>,
-    files: Vec<(Uuid, Jwks)>,
+    files: KeyFiles,
 }
 
 impl Documents {
@@ -110,7 +110,7 @@ impl Documents {
             Ok((tenant, jwks))
         };
         let preloaded = settings.preloaded_keys.iter().map(parse).collect::<Result<_, StartError>>()?;
-        let files = settings.live.keys.dir.as_deref().map(read_dir).transpose()?.unwrap_or_default();
+        let files = settings.live.keys.dir.as_deref().map(KeyFiles::read).unwrap_or_default();
         Ok(Self { preloaded, files })
     }
 }
@@ -118,7 +118,7 @@ impl Documents {
 /// What came back from a thread that may block.
 enum Finished {
     Fetch { tenant: Uuid, outcome: Result<Fetched, FetchError> },
-    KeyDir { outcome: Result<Vec<(Uuid, Jwks)>, KeyDirError>, done: oneshot::Sender<Result<(), ReloadError>> },
+    KeyDir { files: KeyFiles, done: oneshot::Sender<Result<(), ReloadError>> },
 }
 
 /// What woke the loop.
@@ -256,10 +256,10 @@ impl Shell {
                 }
             }
             Wake::Finished(Finished::Fetch { tenant, outcome }) => self.control.fetched(now, tenant, outcome),
-            Wake::Finished(Finished::KeyDir { outcome, done }) => {
-                let outcome = outcome.and_then(|files| self.control.replace_files(files));
+            Wake::Finished(Finished::KeyDir { files, done }) => {
+                let outcome = ReloadError::unless_none(self.control.replace_files(files));
                 // The operator may have stopped waiting.
-                let _ = done.send(outcome.map_err(ReloadError::Keys));
+                let _ = done.send(outcome);
             }
             Wake::Command(Some(command)) => self.obey(now, command),
             Wake::Command(None) => self.stop(now),
@@ -276,10 +276,11 @@ impl Shell {
                 self.fetcher = Fetcher::new(&live.keys);
                 self.key_dir = live.keys.dir;
                 match self.key_dir.clone() {
-                    Some(dir) => self.block(move || Finished::KeyDir { outcome: read_dir(&dir), done }),
+                    Some(dir) => self.block(move || Finished::KeyDir { files: KeyFiles::read(&dir), done }),
                     None => {
-                        let outcome = self.control.replace_files(Vec::new());
-                        drop(done.send(outcome.map_err(ReloadError::Keys)));
+                        let outcome =
+                            ReloadError::unless_none(self.control.replace_files(KeyFiles::default()));
+                        drop(done.send(outcome));
                     }
                 }
             }

@@ -208,9 +208,18 @@ fn key_files_are_loaded_at_the_start_and_read_again_on_reload() {
 
     std::fs::write(&file, "{").unwrap();
     let outcome = node.handle.reload(same_dir()).unwrap().blocking_recv().unwrap();
-    let Err(ReloadError::Keys(error)) = outcome else { panic!("{outcome:?}") };
+    let Err(error @ ReloadError::Keys(_)) = outcome else { panic!("{outcome:?}") };
     assert!(error.to_string().contains(&TENANT.to_string()), "{error} does not name the file");
     assert_eq!(node.get("/usage?token=key:k2").status, 200);
+
+    // Whose file this was meant to be nobody can tell: it may be the tenant's whose own is gone.
+    std::fs::rename(&file, dir.path().join("misnamed.json")).unwrap();
+    let outcome = node.handle.reload(same_dir()).unwrap().blocking_recv().unwrap();
+    assert!(matches!(outcome, Err(ReloadError::Keys(_))));
+    assert_eq!(node.get("/usage?token=key:k2").status, 200);
+    std::fs::remove_file(dir.path().join("misnamed.json")).unwrap();
+    node.handle.reload(same_dir()).unwrap().blocking_recv().unwrap().unwrap();
+    assert_eq!(node.get("/usage?token=key:k2").status, 401);
 }
 
 #[test]

@@ -411,6 +411,14 @@ impl Engine {
         self.schedule_check(now, id);
     }
 
+    pub(super) fn connection_progressed(&mut self, now: Now, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if let Some(link) = self.links.get_mut(connection.link) {
+            // The time-out counts from here; the timer finds out when it fires.
+            link.stalled_at = link.stalled_at.map(|_| now.monotonic);
+        }
+    }
+
     pub(super) fn connection_resumed(&mut self, now: Now, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         // It was the server that did not read while the client did not: its silence doesn't count.

@@ -61,6 +61,10 @@ pub enum Event<'a> {
     Stalled {
         connection: ConnectionId,
     },
+    /// A stalled socket took some of what waits for it: slow, but there.
+    Progressed {
+        connection: ConnectionId,
+    },
     /// The queue is empty again.
     Resumed {
         connection: ConnectionId,

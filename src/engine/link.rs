@@ -22,7 +22,7 @@ pub struct Link {
     pub sessions: SmallVec<[Key; 1]>,
     /// Listed in the engine's list of links that have something to send.
     pub dirty: bool,
-    /// Since when the socket takes nothing.
+    /// Set while the socket's queue is over its bound: when it last took something of it.
     pub stalled_at: Option<Duration>,
     /// A timer will look at what its sessions are owed.
     pub catch_up_set: bool,

@@ -28,6 +28,7 @@ mod ops;
 pub mod prescan;
 mod remote;
 mod room;
+mod rooms;
 pub mod session;
 pub mod settings;
 pub mod slab;
@@ -48,7 +49,7 @@ use self::event::{ConnectionId, Effect, Event, Mail, MailBody, ShardIndex, Ticke
 use self::link::{Link, Target};
 use self::ops::OpsMeter;
 use self::prescan::Scan;
-use self::room::Room;
+use self::rooms::Rooms;
 use self::session::Session;
 use self::slab::{Key, Slab, Table};
 use self::timers::{Timer, Timers};
@@ -57,7 +58,7 @@ use crate::auth::Grant;
 use crate::auth::TokenError;
 use crate::auth::verify::{Policy, Verifier};
 use crate::limits::Claim;
-use crate::protocol::document::{AppId, DocumentId};
+use crate::protocol::document::AppId;
 use crate::time::Now;
 
 pub use self::settings::Settings;
@@ -103,8 +104,7 @@ pub struct Engine {
     links: Slab<Link>,
     /// Links to sockets of other shards, which live as long as a session uses them.
     remote_links: FxHashMap<(ShardIndex, ConnectionId), Key>,
-    rooms: Slab<Room>,
-    rooms_by_id: FxHashMap<DocumentId, Key>,
+    rooms: Rooms,
     sessions: Slab<Session>,
     meters: FxHashMap<AppId, OpsMeter>,
     questions: FxHashMap<Ticket, Question>,
@@ -135,8 +135,7 @@ impl Engine {
             connections: Table::default(),
             links: Slab::default(),
             remote_links: FxHashMap::default(),
-            rooms: Slab::default(),
-            rooms_by_id: FxHashMap::default(),
+            rooms: Rooms::default(),
             sessions: Slab::default(),
             meters: FxHashMap::default(),
             questions: FxHashMap::default(),
@@ -160,6 +159,7 @@ impl Engine {
             Event::Received { connection, message } => self.connection_received(now, connection, message),
             Event::Closed { connection } => self.forget_connection(now, connection),
             Event::Stalled { connection } => self.connection_stalled(now, connection),
+            Event::Progressed { connection } => self.connection_progressed(now, connection),
             Event::Resumed { connection } => self.connection_resumed(now, connection),
             Event::Mail { from, mail } => self.mail_received(now, from, mail),
             Event::Reserved { ticket, outcome } => self.claim_answered(now, ticket, outcome),

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::Engine;
 use super::awareness::{Awareness, AwarenessError, AwarenessLimits, Entries};
 use super::document::Document;
@@ -26,7 +28,7 @@ pub struct Room {
     pub(super) id: DocumentId,
     pub(super) document: Document,
     pub(super) awareness: Awareness,
-    pub(super) sessions: Vec<Key>,
+    pub(super) sessions: SmallVec<[Key; 2]>,
     pub(super) turn: Option<Box<Turn>>,
     /// Sessions that share each of the turn's framings, and those with a framing of their own.
     y_websocket: u32,
@@ -47,7 +49,7 @@ impl Room {
             id,
             document: Document::default(),
             awareness: Awareness::default(),
-            sessions: Vec::new(),
+            sessions: SmallVec::new(),
             turn: None,
             y_websocket: 0,
             hocuspocus: 0,
@@ -158,8 +160,8 @@ impl Engine {
     pub(super) fn grace_ended(&mut self, now: Now, room_key: Key) {
         let Some(room) = self.rooms.get(room_key) else { return };
         let over = room.empty_since.is_some_and(|since| now.monotonic >= since + self.settings.grace_period);
-        if over && let Some(room) = self.rooms.remove(room_key) {
-            self.rooms_by_id.remove(&room.id);
+        if over {
+            self.rooms.remove(room_key);
         }
     }
 

@@ -10,7 +10,6 @@ use super::behind::Behind;
 use super::event::{Effect, Mail, MailBody, OpenSession};
 use super::legacy::Legacy;
 use super::link::Target;
-use super::room::Room;
 use super::slab::Key;
 use super::state_vector::StateVector;
 use super::timers::Timer;
@@ -75,15 +74,8 @@ impl Engine {
             return Err(self.draining_refusal());
         }
         let id = DocumentId { app: open.app, name: open.name };
-        let room_key = match self.rooms_by_id.get(&id) {
-            Some(&key) => key,
-            None => {
-                let key = self.rooms.insert(Room::new(id.clone(), now.monotonic));
-                self.rooms_by_id.insert(id, key);
-                key
-            }
-        };
-        let room = self.rooms.get_mut(room_key).expect("the index names only rooms that are");
+        let room_key = self.rooms.open(id, now.monotonic);
+        let room = self.rooms.get_mut(room_key).expect("it was opened just now");
         if room.sessions.len() >= open.users_max as usize {
             return Err(Refusal::UserLimit { limit: open.users_max });
         }

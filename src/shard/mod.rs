@@ -44,8 +44,9 @@ use crate::time::Now;
 /// The largest read from a socket, and so the most that one socket brings into one turn.
 const READ_BYTES: usize = 64 << 10;
 
-/// How long a busy shard leaves glommio's reactor alone.
-const REACTOR_VISIT: Duration = Duration::from_millis(2);
+/// How long a shard waits for its sockets at most: the engine's timers need no precision beyond it. As often it lets
+/// glommio's reactor run, which has little to do: nothing of glommio's is outstanding but this one task.
+const TICK: Duration = Duration::from_millis(50);
 
 /// glommio's preemption timer, which it arms just before it runs tasks. If the thread is kept from the CPU until that has
 /// fired (100 ms by default: a busy host, a stolen CPU), glommio 0.9.0 runs nothing, takes the timer's event, and parks
@@ -185,7 +186,9 @@ impl Shard {
         let mut ready = Vec::new();
         let mut visited_reactor = Instant::now();
         while !self.stopping {
-            self.poller.poll(&mut ready)?;
+            let timeout = if self.mailbox.may_sleep() { TICK } else { Duration::ZERO };
+            self.poller.wait(timeout, &mut ready)?;
+            self.mailbox.awake();
             let began = Instant::now();
             let now = self.now(began);
             for event in &ready {
@@ -203,16 +206,10 @@ impl Shard {
             self.finish_turn(now);
             if !ready.is_empty() || letters > 0 {
                 self.metrics.turn_us.saturating_record(began.elapsed().as_micros() as u64);
-                if began - visited_reactor >= REACTOR_VISIT {
-                    visited_reactor = began;
-                    glommio::executor().yield_task_queue_now().await;
-                }
-                continue;
             }
-            if self.mailbox.may_sleep() {
-                self.poller.sleep().await;
-                self.mailbox.awake();
-                visited_reactor = Instant::now();
+            if began - visited_reactor >= TICK {
+                visited_reactor = began;
+                glommio::executor().yield_task_queue_now().await;
             }
         }
         Ok(())

@@ -92,19 +92,21 @@ impl Socket {
         Ok(())
     }
 
-    /// Writes more of what waits.
+    /// Writes more of what waits; how many bytes that was.
     ///
     /// # Errors
     /// When the connection is gone.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub fn flush(&mut self) -> io::Result<usize> {
+        let mut flushed = 0;
         while !self.outbox.is_empty() {
             let sent = send(self.fd.as_raw_fd(), &self.outbox.bytes[self.outbox.sent..])?;
             if sent == 0 {
                 break;
             }
             self.outbox.advance(sent);
+            flushed += sent;
         }
-        Ok(())
+        Ok(flushed)
     }
 
     /// Says that no more bytes will follow (FIN), once everything is written.

@@ -136,11 +136,14 @@ impl Shard {
 
     fn open_writable(&mut self, now: Now, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        if socket.flush().is_err() {
+        let Ok(flushed) = socket.flush() else {
             self.dead.push(key);
             return;
-        }
+        };
         if !socket.outbox.is_empty() {
+            if socket.stalled && flushed > 0 {
+                self.engine.handle_event(now, Event::Progressed { connection: key });
+            }
             return;
         }
         let stalled = std::mem::take(&mut socket.stalled);

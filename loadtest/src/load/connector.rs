@@ -54,10 +54,18 @@ impl Connector {
             let number = self.started_ns.len() as u32;
             let document: Rc<str> = session.document(number / self.clients_per_document);
             self.started_ns.push(session.clock.now_ns());
+            event_loop.set_receive_buffer(receive_buffer_bytes(session, number));
             event_loop.connect(document).map_err(|source| LoadError::Connect { number, source })?;
         }
         Ok(())
     }
+}
+
+/// Readers who will be slow shall not hide it in a large buffer of the kernel's.
+fn receive_buffer_bytes(session: &Session<'_>, number: u32) -> Option<usize> {
+    let (clients, typing) = (session.scenario.clients, session.scenario.typing.as_ref()?);
+    let slow = typing.slow_readers.as_ref()?;
+    (number % clients >= clients - slow.per_document).then_some(slow.receive_buffer_bytes as usize)
 }
 
 /// Turns the loop until every connection of the scenario is synced.
@@ -76,6 +84,7 @@ pub fn connect_all(
         }
         let (synced, connections) = (connector.synced, connector.connections);
         if synced == connections {
+            event_loop.set_receive_buffer(None);
             return Ok(());
         }
         connector.fill(session, event_loop)?;

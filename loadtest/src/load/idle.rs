@@ -52,7 +52,7 @@ impl Handler for Waiting {
                     .add(|| format!("connection {} got an update of an empty document", client.number));
             }
             Event::Update(_) | Event::State(_) => {}
-            Event::Ack { accepted: true, .. } => {}
+            Event::Ack { accepted: true, .. } | Event::Awareness(_) => {}
             Event::Ack { accepted: false, .. } => {
                 self.failures.add(|| format!("connection {}: the empty step 2 was refused", client.number));
             }

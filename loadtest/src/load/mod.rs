@@ -4,6 +4,7 @@
 //! plain procedure that turns the event loop through the phases of the run.
 
 pub mod connector;
+pub mod day;
 pub mod idle;
 pub mod join;
 pub mod storm;
@@ -42,6 +43,10 @@ pub enum LoadError {
         "only {synced} of {connections} connections were synced within {timeout_s} s: raise connect_timeout_s or look at the server"
     )]
     Timeout { synced: u32, connections: u32, timeout_s: f64 },
+    #[error("[{0}] is judged by the server's memory: give --pid or --cgroup")]
+    NeedsServer(&'static str),
+    #[error("the trace has {edits} edits, but {updates} are due: lower rate, warmup_s or measure_s")]
+    TraceTooShort { edits: u32, updates: u32 },
     #[error("the server didn't take the document of the cold joins: {reason}")]
     NotStored { reason: String },
     #[error("lost the process that tells this part of the load tester when to begin and to leave: {0}")]
@@ -50,7 +55,7 @@ pub enum LoadError {
     Process(#[from] ProcessError),
     #[error(transparent)]
     Trace(#[from] TraceError),
-    #[error("a relay holds no documents: a [{0}] scenario needs a Yjs server")]
+    #[error("a relay holds no documents: [{0}] needs a Yjs server")]
     NeedsDocuments(&'static str),
 }
 
@@ -130,6 +135,11 @@ impl<'a> Session<'a> {
         self.server.as_ref().map(Server::cpu).transpose()
     }
 
+    /// The server's resident memory, quickly.
+    pub fn resident_bytes(&self) -> Result<Option<u64>, ProcessError> {
+        self.server.as_ref().map(Server::resident_bytes).transpose()
+    }
+
     pub fn memory(&self) -> Result<Option<Memory>, ProcessError> {
         self.server.as_ref().map(Server::memory).transpose()
     }
@@ -154,14 +164,15 @@ impl Failures {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
+    /// Takes over those of a part of the run.
     pub fn append(&mut self, other: Self) {
         self.count += other.count;
-        self.named.extend(other.named);
-        self.named.truncate(FAILURES_NAMED_MAX);
+        let room = FAILURES_NAMED_MAX - self.named.len();
+        self.named.extend(other.named.into_iter().take(room));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     pub fn count(&self) -> usize {

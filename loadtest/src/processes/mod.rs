@@ -54,7 +54,7 @@ pub enum ProcessesError {
         "{processes} processes need at least as many documents, the scenario has {documents}: a document is never divided"
     )]
     TooFewDocuments { processes: u32, documents: u32 },
-    #[error("a [{0}] scenario is not made for several processes")]
+    #[error("a scenario with [{0}] is not made for several processes: use one")]
     Kind(&'static str),
     #[error(transparent)]
     Server(#[from] ProcessError),
@@ -95,6 +95,9 @@ pub fn run(
         return Err(ProcessesError::TooFewDocuments { processes, documents: scenario.documents });
     }
     let window = Window::of(scenario).ok_or(ProcessesError::Kind(scenario.kind()))?;
+    if let Some(what) = indivisible(scenario) {
+        return Err(ProcessesError::Kind(what));
+    }
     let clock = Clock::start();
     let memory_before = server.map(Server::memory).transpose()?;
     let mut parts = Parts::start(scenario, processes, sample_s)?;
@@ -126,11 +129,22 @@ pub fn run(
     Ok(window.outcome(scenario, tallies, cpu, memory_before, memory_after))
 }
 
+/// What parts can't measure: they don't see the server, and each would look at it at an instant of its own.
+fn indivisible(scenario: &Scenario) -> Option<&'static str> {
+    let typing = scenario.typing.as_ref()?;
+    let slow_readers = typing.slow_readers.as_ref().map(|_| "typing.slow_readers");
+    slow_readers.or(typing.slice_updates.map(|_| "typing.slice_updates"))
+}
+
 /// The share of documents, and of connections being set up at once, of part `place`, from zero, of `processes`.
 fn share(scenario: &Scenario, place: u32, processes: u32) -> Scenario {
     let documents = scenario.documents / processes + u32::from(place < scenario.documents % processes);
     let connect_at_once = (scenario.connect_at_once / processes).max(1);
-    Scenario { documents, connect_at_once, ..scenario.clone() }
+    let mut part = Scenario { documents, connect_at_once, ..scenario.clone() };
+    if let Some(churn) = part.typing.as_mut().and_then(|typing| typing.churn.as_mut()) {
+        churn.rate *= f64::from(documents) / f64::from(scenario.documents); // it counts over all documents
+    }
+    part
 }
 
 impl Parts {
@@ -275,7 +289,7 @@ impl Drop for Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Overrides;
+    use crate::scenario::{Churn, Overrides};
     use std::path::Path;
 
     #[test]
@@ -284,6 +298,23 @@ mod tests {
         let scenario = Scenario::load(Path::new("b-many-rooms"), &overrides).expect("valid");
         let documents: Vec<u32> = (0..4).map(|place| share(&scenario, place, 4).documents).collect();
         assert_eq!(documents, [3, 3, 3, 2]);
+    }
+
+    #[test]
+    fn departures_are_shared_too_and_what_would_get_lost_is_refused() {
+        let mut scenario = Scenario::load(Path::new("b-many-rooms"), &Overrides::default()).expect("valid");
+        let typing = scenario.typing.as_mut().expect("typing");
+        typing.churn = Some(Churn { rate: 50.0, away_s: 1.0 });
+        let rate = |place| share(&scenario, place, 3).typing.and_then(|typing| typing.churn).map(|c| c.rate);
+        let rates: f64 = (0..3).filter_map(rate).sum();
+        assert!((rates - 50.0).abs() < 1e-9, "{rates}");
+        assert_eq!(indivisible(&scenario), None);
+        scenario.typing.as_mut().expect("typing").slice_updates = Some(1000);
+        let refused = run(&scenario, 2, 1.0, None, &mut Progress::silent());
+        assert!(matches!(refused, Err(ProcessesError::Kind("typing.slice_updates"))));
+        let day = Scenario::load(Path::new("day"), &Overrides::default()).expect("valid");
+        let refused = run(&day, 2, 1.0, None, &mut Progress::silent());
+        assert!(matches!(refused, Err(ProcessesError::Kind("day"))));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use crate::load::ServerCost;
 use crate::load::idle::IdleResult;
 use crate::load::storm::StormResult;
 use crate::load::typing::TypingResult;
+use crate::load::typing::cursors::CursorResult;
 use crate::measure::process::{Cpu, Memory};
 use crate::report::Outcome;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Typing};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
@@ -74,12 +75,12 @@ impl Window {
                 failures: sum.failures,
             })
         } else {
-            Outcome::Typing(typing(sum, window_s, server))
+            Outcome::Typing(typing(scenario.typing.as_ref(), sum, window_s, server))
         }
     }
 }
 
-fn typing(sum: Tally, measure_s: f64, server: Option<ServerCost>) -> TypingResult {
+fn typing(scenario: Option<&Typing>, sum: Tally, measure_s: f64, server: Option<ServerCost>) -> TypingResult {
     let deliveries = sum.deliveries as f64;
     TypingResult {
         measure_s,
@@ -98,6 +99,10 @@ fn typing(sum: Tally, measure_s: f64, server: Option<ServerCost>) -> TypingResul
             .filter(|_| sum.deliveries > 0)
             .map(|cost| cost.cpu.total_s * 1e6 / deliveries),
         server,
+        cursors: sum.cursors.map(|cursors| CursorResult { latency: sum.cursor_latency.summary(), ..cursors }),
+        storm: scenario.and_then(|typing| typing.storm.as_ref()).map(|_| (&sum.storm).into()),
+        churn: scenario.and_then(|typing| typing.churn.as_ref()).map(|_| (&sum.churn).into()),
+        trace: sum.trace,
         generator_cpu: sum.generator_cpu,
         generator_cpu_percent: 100.0 * sum.generator_cpu.total_s / measure_s,
         histogram: sum.latency,

@@ -35,6 +35,10 @@ const fn kilobytes(name: &'static str, pointer: &'static str) -> Figure {
     Figure { factor: 1.0 / 1024.0, ..headline(name, "KB", pointer, Better::Less) }
 }
 
+const fn megabytes(name: &'static str, pointer: &'static str, is_headline: bool) -> Figure {
+    Figure { factor: 1.0 / 1_048_576.0, is_headline, ..figure(name, "MB", pointer, Better::Less) }
+}
+
 /// In the order of their importance; a run has those of its kind.
 pub const FIGURES: &[Figure] = &[
     headline("deliveries", "/s", "/deliveries_per_s", Better::More),
@@ -44,19 +48,34 @@ pub const FIGURES: &[Figure] = &[
     headline("latency p99", "ms", "/latency/p99_ms", Better::Less),
     figure("latency p99.9", "ms", "/latency/p999_ms", Better::Less),
     figure("latency max", "ms", "/latency/max_ms", Better::Less),
+    figure("cursor latency p50", "ms", "/cursors/latency/p50_ms", Better::Less),
+    figure("cursor latency p99", "ms", "/cursors/latency/p99_ms", Better::Less),
+    figure("cursor latency p50", "ms", "/cursor_latency/p50_ms", Better::Less), // of a day
+    figure("cursor latency p99", "ms", "/cursor_latency/p99_ms", Better::Less),
+    figure("cursor moves skipped", "", "/cursors/moves_skipped", Better::Neither),
+    figure("back after the storm p50", "ms", "/storm/rejoin/p50_ms", Better::Less),
+    headline("back after the storm p99", "ms", "/storm/rejoin/p99_ms", Better::Less),
+    figure("left and returned p50", "ms", "/churn/rejoin/p50_ms", Better::Less),
+    headline("left and returned p99", "ms", "/churn/rejoin/p99_ms", Better::Less),
+    figure("slow readers", "", "/slow_readers/slow_readers", Better::Neither),
+    figure("slow readers closed with 1013", "", "/slow_readers/closed_1013", Better::Neither),
+    figure("slow readers closed otherwise", "", "/slow_readers/closed_otherwise", Better::Neither),
+    figure("slow readers cut", "", "/slow_readers/cut", Better::Neither),
+    figure("slow readers back max", "ms", "/slow_readers/rejoin/max_ms", Better::Less),
+    megabytes("server memory before the stall", "/slow_readers/resident_before_bytes", false),
+    megabytes("server memory, stalled, at most", "/slow_readers/resident_peak_bytes", true),
     figure("acknowledged p99", "ms", "/ack_latency/p99_ms", Better::Less),
     headline("server CPU per delivery", "µs", "/cpu_per_delivery_us", Better::Less),
     headline("server CPU per connection", "µs", "/cpu_per_connection_us", Better::Less),
     headline("server CPU per join", "ms", "/cpu_per_join_ms", Better::Less),
     figure("join p50", "ms", "/join/p50_ms", Better::Less),
     headline("join p99", "ms", "/join/p99_ms", Better::Less),
+    figure("returning p50", "ms", "/returned/p50_ms", Better::Less),
+    headline("returning p99", "ms", "/returned/p99_ms", Better::Less),
     kilobytes("RSS per connection", "/resident_bytes_per_connection"),
     kilobytes("PSS per connection", "/proportional_bytes_per_connection"),
     figure("server CPU, of a core", "%", "/server/cpu_percent", Better::Less),
-    Figure {
-        factor: 1.0 / 1_048_576.0,
-        ..headline("server memory", "MB", "/server/memory_after/resident_bytes", Better::Less)
-    },
+    megabytes("server memory", "/server/memory_after/resident_bytes", true),
     figure("connecting p50", "ms", "/connect/p50_ms", Better::Less),
     figure("connecting p99", "ms", "/connect/p99_ms", Better::Less),
     figure("items per message", "", "/items_per_message", Better::Neither),

@@ -13,6 +13,7 @@ pub mod html;
 pub mod run_file;
 mod table;
 
+use crate::load::day::DayResult;
 use crate::load::idle::IdleResult;
 use crate::load::join::JoinResult;
 use crate::load::storm::StormResult;
@@ -32,6 +33,7 @@ pub enum Outcome {
     Idle(IdleResult),
     Storm(StormResult),
     Join(JoinResult),
+    Day(DayResult),
     Ramp(RampResult),
 }
 
@@ -42,6 +44,7 @@ impl Outcome {
             Outcome::Typing(result) => Some(&result.histogram),
             Outcome::Storm(result) => Some(&result.latency),
             Outcome::Join(result) => Some(&result.latency),
+            Outcome::Day(result) => Some(&result.histogram),
             Outcome::Ramp(result) => result.best.as_ref().map(|best| &best.histogram),
             Outcome::Idle(_) => None,
         }
@@ -80,6 +83,7 @@ impl Report {
             Outcome::Idle(result) => &mut result.failures,
             Outcome::Storm(result) => &mut result.failures,
             Outcome::Join(result) => &mut result.failures,
+            Outcome::Day(result) => &mut result.failures,
             Outcome::Ramp(result) => &mut result.failures,
         });
         Self {

@@ -29,23 +29,63 @@ pub enum KeyDirError {
     Keys { path: PathBuf, reason: String },
 }
 
-/// Reads every `<tenantid>.json` of a directory; other files are none of ours.
-///
-/// # Errors
-/// The first file that can't be used: half a directory would retire keys that nobody meant to retire.
-pub(in crate::control) fn read_dir(dir: &Path) -> Result<Vec<(Uuid, Jwks)>, KeyDirError> {
-    let unreadable = |source| KeyDirError::Read { path: dir.to_owned(), source };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
-            let tenant = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
-            let tenant = tenant.ok_or_else(|| KeyDirError::Name { path: path.clone() })?;
-            found.push((tenant, read_file(&path)?));
+impl KeyDirError {
+    /// The tenant whose file this is about; unknown if the name doesn't say, or the whole directory can't be read.
+    fn tenant(&self) -> Option<Uuid> {
+        match self {
+            Self::Read { path, .. }
+            | Self::TooLong { path }
+            | Self::Name { path }
+            | Self::Json { path, .. }
+            | Self::Keys { path, .. } => tenant_of(path),
         }
     }
-    found.sort_by_key(|&(tenant, _)| tenant);
-    Ok(found)
+}
+
+/// What a key directory holds.
+#[derive(Debug, Default)]
+pub(in crate::control) struct KeyFiles {
+    pub documents: Vec<(Uuid, Jwks)>,
+    /// Files that can't be used.
+    pub unusable: Vec<KeyDirError>,
+}
+
+impl KeyFiles {
+    /// Reads every `<tenantid>.json` of a directory; other files are none of ours.
+    pub fn read(dir: &Path) -> Self {
+        let mut files = Self::default();
+        if let Err(source) = files.read_entries(dir) {
+            files.unusable.push(KeyDirError::Read { path: dir.to_owned(), source });
+        }
+        files.documents.sort_by_key(|&(tenant, _)| tenant);
+        files
+    }
+
+    fn read_entries(&mut self, dir: &Path) -> io::Result<()> {
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let tenant = tenant_of(&path).ok_or_else(|| KeyDirError::Name { path: path.clone() });
+                match tenant.and_then(|tenant| Ok((tenant, read_file(&path)?))) {
+                    Ok(document) => self.documents.push(document),
+                    Err(error) => self.unusable.push(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this tenant's file is gone for certain. One that can't be used, and may be this tenant's, is not: nobody
+    /// meant to retire those keys.
+    pub fn lacks(&self, tenant: Uuid) -> bool {
+        let is_there = self.documents.iter().any(|&(other, _)| other == tenant);
+        let may_be = |error: &KeyDirError| error.tenant().is_none_or(|other| other == tenant);
+        !is_there && !self.unusable.iter().any(may_be)
+    }
+}
+
+fn tenant_of(path: &Path) -> Option<Uuid> {
+    path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok())
 }
 
 fn read_file(path: &Path) -> Result<Jwks, KeyDirError> {

@@ -1,11 +1,9 @@
 //! The key sets: refreshes, polls, reloads, revocations, and the shards' copies.
 
-use std::collections::BTreeSet;
-
 use uuid::Uuid;
 
 use super::{Control, Polled, Waiter};
-use crate::control::keys::source::{FetchError, Fetched, KeyDirError, file_of};
+use crate::control::keys::source::{FetchError, Fetched, KeyDirError, KeyFiles, file_of};
 use crate::control::keys::{Changes, Jwks, Source};
 use crate::control::messages::ToShard;
 use crate::control::settings::KeySettings;
@@ -16,11 +14,7 @@ impl Control {
     ///
     /// # Errors
     /// The first document that `auth` can't use; a preloaded one is named by its tenant.
-    pub fn preload(
-        &mut self,
-        preloaded: Vec<(Uuid, Jwks)>,
-        files: Vec<(Uuid, Jwks)>,
-    ) -> Result<(), KeyDirError> {
+    pub fn preload(&mut self, preloaded: Vec<(Uuid, Jwks)>, files: KeyFiles) -> Result<(), KeyDirError> {
         for (tenant, jwks) in preloaded {
             let (changes, outcome) = self.store.update(tenant, Source::Preloaded, jwks);
             self.publish(changes);
@@ -29,34 +23,31 @@ impl Control {
                 reason,
             })?;
         }
-        let outcome = self.replace_files(files);
+        let unusable = self.replace_files(files);
         // The shards start with no keys at all: they need a set even if it is an empty one.
         self.publish(Changes { sets: true, revoked: Vec::new() });
-        outcome
+        unusable.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// The key directory as it is now. A tenant whose file is gone keeps the keys of its other sources.
-    ///
-    /// # Errors
-    /// The first file whose keys `auth` can't use; every other file is taken all the same.
-    pub fn replace_files(&mut self, files: Vec<(Uuid, Jwks)>) -> Result<(), KeyDirError> {
-        let mut outcome = Ok(());
-        let present: BTreeSet<_> = files.iter().map(|&(tenant, _)| tenant).collect();
+    /// The key directory as it is now. A tenant whose file is gone keeps the keys of its other sources; one whose file
+    /// can't be used keeps the keys it had. Gives back the files that can't be used.
+    pub fn replace_files(&mut self, files: KeyFiles) -> Vec<KeyDirError> {
         for tenant in self.store.tenants_with(Source::File) {
-            if !present.contains(&tenant) {
+            if files.lacks(tenant) {
                 let changes = self.store.forget(tenant, Source::File);
                 self.publish(changes);
             }
         }
-        for (tenant, jwks) in files {
+        let mut unusable = files.unusable;
+        for (tenant, jwks) in files.documents {
             let (changes, taken) = self.store.update(tenant, Source::File, jwks);
             self.publish(changes);
-            if let (Err(reason), Ok(())) = (taken, &outcome) {
+            if let Err(reason) = taken {
                 let dir = self.keys.dir.as_deref().unwrap_or("".as_ref());
-                outcome = Err(KeyDirError::Keys { path: file_of(dir, tenant), reason });
+                unusable.push(KeyDirError::Keys { path: file_of(dir, tenant), reason });
             }
         }
-        outcome
+        unusable
     }
 
     /// Ends every session signed with this key and never accepts it again while this process lives.

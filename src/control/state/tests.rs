@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Control, Effect, Health, Parts, Question};
 use crate::control::keys::Jwks;
+use crate::control::keys::source::KeyFiles;
 use crate::control::keys::source::{FetchError, Fetched};
 use crate::control::messages::{ToControl, ToShard};
 use crate::control::overload::{Mark, Marks};
@@ -65,7 +66,7 @@ impl Rig {
         let now = Now { monotonic: 100 * S, unix_s: 1_000_000 };
         let mut control = Control::new(parts, now);
         let preloaded = Jwks::parse(jwks(&["k1"], &[]).as_bytes()).unwrap();
-        control.preload(vec![(TENANT, preloaded)], Vec::new()).unwrap();
+        control.preload(vec![(TENANT, preloaded)], KeyFiles::default()).unwrap();
         let mut rig = Self { control, now, inboxes, rss };
         rig.turn(Vec::new());
         for shard in 0..shards {

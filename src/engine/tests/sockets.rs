@@ -216,6 +216,24 @@ fn a_reader_that_takes_nothing_for_the_stall_timeout_is_closed_with_1013() {
 }
 
 #[test]
+fn a_reader_that_takes_something_within_the_stall_timeout_stays() {
+    let mut world = World::new(1);
+    world.outbox_bytes_max = 1000;
+    let (reader, writer) = (world.join(app(1), "a"), world.join(app(1), "a"));
+    world.settle();
+    world.sockets[reader].reads = false;
+    world.write(writer, &"x".repeat(2000));
+    world.settle();
+    for _ in 0..4 {
+        world.pass_s(20);
+        world.take_some(reader);
+    }
+    assert_eq!(world.code(reader), None, "slow, but there");
+    world.pass_s(31);
+    assert_eq!(world.code(reader), Some(1013));
+}
+
+#[test]
 fn a_stalled_reader_is_not_closed_for_its_silence() {
     let settings = crate::engine::Settings { stall_timeout: Duration::from_secs(300), ..Default::default() };
     let mut world = World::with_settings(1, settings, 1);

@@ -144,6 +144,14 @@ fn drive(
         let Some(typing) = &scenario.typing else {
             return Err("--ramp raises the rate of a [typing] scenario; this one has none".into());
         };
+        let happens_once = [
+            (typing.storm.is_some(), "storm"),
+            (typing.slow_readers.is_some(), "slow_readers"),
+            (typing.trace.is_some(), "trace"),
+        ];
+        if let Some((_, what)) = happens_once.iter().find(|(there, _)| *there) {
+            return Err(format!("--ramp takes short steps: a scenario with typing.{what} has none").into());
+        }
         let bounds = Bounds { p99_ms: args.bound_ms, seconds: args.ramp_seconds };
         return Ok(Outcome::Ramp(ramp(scenario, typing, target, server, bounds, progress)?));
     }

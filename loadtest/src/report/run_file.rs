@@ -3,10 +3,13 @@
 //! Reads only what it shows, and leniently: files of older and newer load testers can be put side by side.
 
 use super::Report;
+use crate::load::day::OneDay;
+use crate::load::typing::slices::Slice;
 use crate::measure::Percentile;
 use crate::measure::series::Sample;
 use crate::ramp::RampStep;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -67,6 +70,22 @@ impl RunFile {
     fn measured(&self) -> Option<&Value> {
         let (kind, result) = self.kind()?;
         if kind == "ramp" { result.get("best") } else { Some(result) }
+    }
+
+    /// A run in slices by the updates typed, if it was sliced.
+    pub fn slices(&self) -> Vec<Slice> {
+        self.list("slices")
+    }
+
+    /// The days of a run of days.
+    pub fn days(&self) -> Vec<OneDay> {
+        self.list("days")
+    }
+
+    /// Empty if it isn't there, or is another version's.
+    fn list<T: DeserializeOwned>(&self, name: &str) -> Vec<T> {
+        let list = self.measured().and_then(|result| result.get(name));
+        list.and_then(|list| Vec::deserialize(list).ok()).unwrap_or_default()
     }
 
     /// The steps of a ramp and its bound in milliseconds.

@@ -104,15 +104,15 @@ fn disturbance_rows(rows: &mut Rows, result: &TypingResult) {
 }
 
 fn slow_reader_rows(rows: &mut Rows, slow: &SlowReaderResult) {
+    let back = match &slow.rejoin {
+        Some(_) => format!("; back in {}", latency(slow.rejoin.as_ref())),
+        None => String::new(),
+    };
     rows.push((
         "slow readers",
         format!(
-            "{}: closed with 1013 {}, otherwise {}, cut {}; back in {}",
-            slow.slow_readers,
-            slow.closed_1013,
-            slow.closed_otherwise,
-            slow.cut,
-            latency(slow.rejoin.as_ref())
+            "{}: closed with 1013 {}, otherwise {}, cut {}{back}",
+            slow.slow_readers, slow.closed_1013, slow.closed_otherwise, slow.cut
         ),
     ));
     if let Some((peak, before)) = slow.resident_peak_bytes.zip(slow.resident_before_bytes) {

@@ -17,7 +17,7 @@ use crate::verification::Findings;
 use crate::wire::Protocol;
 use people::{CursorFindings, People};
 use plan::{Action, Deed, Plan};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Between the owners' first texts and midnight.
@@ -57,7 +57,7 @@ pub struct DayResult {
     pub failures: Failures,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct OneDay {
     pub people: u32,
     pub peak: u32,

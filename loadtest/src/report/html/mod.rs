@@ -4,6 +4,7 @@
 mod axis;
 mod plot;
 mod plots;
+mod tables;
 
 use super::comparison::{Row, Standing, rows, show_ratio};
 use super::run_file::RunFile;
@@ -47,6 +48,10 @@ pub fn page(runs: &[RunFile]) -> String {
         let _ = writeln!(out, "{plot}");
     }
     out.push_str("</div>\n");
+    if others.is_empty() {
+        tables::write_slices(&mut out, &first.slices());
+        tables::write_days(&mut out, &first.days());
+    }
     write_table(&mut out, runs);
     let _ = write!(
         out,
@@ -137,6 +142,24 @@ mod tests {
             assert_eq!(page.matches("<figure>").count(), 5);
             assert!(page.contains("Right."));
         }
+    }
+
+    #[test]
+    fn slices_are_drawn_against_the_documents_length_and_listed() {
+        let slice = |updates: u64, us: f64| {
+            serde_json::json!({
+                "from_s": 0.0, "to_s": 1.0, "updates": updates, "deliveries": 9, "cpu_per_delivery_us": us,
+                "resident_bytes": null, "p99_ms": null,
+            })
+        };
+        let json = serde_json::json!({
+            "url": "ws://x", "wire": "relay", "connections": 2, "ok": true,
+            "scenario": { "name": "f", "description": "d" },
+            "result": { "typing": { "slices": [slice(1_000, 5.0), slice(100_000, 6.5)] } },
+        });
+        let page = page(&[serde_json::from_value(json).expect("a run")]);
+        assert!(page.contains("<title>6.50 µs up to 100000 updates</title>"), "{page}");
+        assert!(page.contains("<h2>Slices</h2>") && page.contains("<th>100,000</th>"));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub fn plots(runs: &[RunFile]) -> Vec<Plot> {
     [
         by_percentile(runs),
         throughput_against_latency(runs),
+        cost_by_length(runs),
         over_time(runs, "Latency over time", "ms", latency, Axis::adaptive),
         over_time(runs, "Deliveries over time", "deliveries per second", deliveries, Axis::linear),
         over_time(runs, "CPU over time", "% of a core", cpu, Axis::linear),
@@ -88,6 +89,33 @@ fn throughput_against_latency(runs: &[RunFile]) -> Option<Plot> {
         y: Axis::adaptive("p99, ms", latencies.into_iter()),
         lines,
         bound,
+    })
+}
+
+/// What a delivery costs the server as documents grow: each slice stands where it ended.
+fn cost_by_length(runs: &[RunFile]) -> Option<Plot> {
+    let line = |(color, run): (usize, &RunFile)| {
+        let slices = run.slices().into_iter();
+        let points: Vec<Point> = slices
+            .filter_map(|slice| {
+                let us = slice.cpu_per_delivery_us?;
+                let note = format!("{} µs up to {} updates", show_number(us), slice.updates);
+                Some(Point { mark: Mark::Full, note, ..Point::new(slice.updates as f64, us) })
+            })
+            .collect();
+        (points.len() > 1).then(|| Line { label: run.label.clone(), color, points, ..Line::default() })
+    };
+    let lines: Vec<Line> = runs.iter().enumerate().filter_map(line).collect();
+    if lines.is_empty() {
+        return None;
+    }
+    let lengths: Vec<f64> = lines.iter().flat_map(|line| &line.points).map(|point| point.x).collect();
+    Some(Plot {
+        title: "Server CPU per delivery as the document grows".to_owned(),
+        x: Axis::adaptive("updates typed into each document", lengths.into_iter()),
+        y: Axis::linear("µs", heights(&lines).collect::<Vec<_>>().into_iter()),
+        lines,
+        bound: None,
     })
 }
 

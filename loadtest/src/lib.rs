@@ -1,7 +1,7 @@
 //! A load tester for Yjs servers.
 //!
 //! ```text
-//! scenario ──► load::{typing, idle, storm, join} ──► report
+//! scenario ──► load::{typing, idle, storm, join, day} ──► report
 //!                │  schedule: when each update is due     (pure)
 //!                │  verification: what arrived, once?     (pure)
 //!                │  update: typist writes, scan reads     (pure)

@@ -38,6 +38,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// How many there were at the same time; in a day people come and go, and documents have room for more.
+    fn connections(&self, scenario: &Scenario) -> u32 {
+        match self {
+            Outcome::Day(result) => {
+                let peak = result.days.iter().map(|day| day.peak).max();
+                scenario.documents + peak.unwrap_or_default() // owners are always there
+            }
+            _ => scenario.connections(),
+        }
+    }
+
     /// The latencies at the heart of the run, if it has any.
     pub fn latency(&self) -> Option<&Latency> {
         match self {
@@ -90,7 +101,7 @@ impl Report {
             label: label.unwrap_or(&scenario.name).to_owned(),
             url: target.url.clone(),
             wire: target.protocol,
-            connections: scenario.connections(),
+            connections: result.connections(scenario),
             scenario: scenario.clone(),
             ok: failures.is_empty(),
             failures: failures.into_sentences(),

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Buffers above this are given back once they are empty.
@@ -89,7 +90,7 @@ pub struct Client {
     protocol: Protocol,
     document: Rc<str>,
     accept: Rc<str>,
-    token: Rc<str>,
+    token: Arc<str>,
     state_vector: Box<[u8]>,
     phase: Phase,
     was_live: bool,
@@ -114,11 +115,11 @@ impl Client {
         target: &Target,
         document: Rc<str>,
         accept: Rc<str>,
-        token: Rc<str>,
+        token: Arc<str>,
         state_vector: Box<[u8]>,
     ) -> Self {
         let mut out = Vec::with_capacity(512);
-        target.write_request(&mut out, &document);
+        target.write_request(&mut out, &document, &token);
         Self {
             number,
             stream,
@@ -177,6 +178,15 @@ impl Client {
         if self.phase == Phase::Live {
             self.protocol.write_keep_alive(&mut self.out, &self.document);
         }
+    }
+
+    /// Hands in a newer token; whether the connection was ready for that.
+    pub fn send_token(&mut self, token: &Arc<str>) -> bool {
+        if self.phase == Phase::Live {
+            self.token = token.clone();
+            self.protocol.write_token(&mut self.out, &self.document, token);
+        }
+        self.phase == Phase::Live
     }
 
     /// Queues an awareness update.

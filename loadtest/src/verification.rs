@@ -19,7 +19,7 @@ pub enum Carrier {
 }
 
 /// What was found wrong, in items. All zero but `resent` and `overlapping` for a right server.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Findings {
     /// Never arrived.
     pub lost: u64,
@@ -35,16 +35,19 @@ pub struct Findings {
     pub overlapping: u64,
 }
 
-impl Findings {
-    pub fn add(&mut self, other: &Self) {
-        self.lost += other.lost;
-        self.duplicated += other.duplicated;
-        self.reordered += other.reordered;
-        self.foreign += other.foreign;
-        self.resent += other.resent;
-        self.overlapping += other.overlapping;
+impl std::ops::AddAssign for Findings {
+    fn add_assign(&mut self, other: Self) {
+        let Self { lost, duplicated, reordered, foreign, resent, overlapping } = other;
+        self.lost += lost;
+        self.duplicated += duplicated;
+        self.reordered += reordered;
+        self.foreign += foreign;
+        self.resent += resent;
+        self.overlapping += overlapping;
     }
+}
 
+impl Findings {
     pub fn is_right(&self) -> bool {
         self.lost + self.duplicated + self.reordered + self.foreign == 0
     }

@@ -74,6 +74,34 @@ fn everything_at_once_is_right_on_an_honest_server() {
 }
 
 #[test]
+fn what_happens_meanwhile_is_added_up_over_several_processes() {
+    let server = YjsServer::start(Lie::Honest);
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let run = |more: &str| {
+        std::fs::write(file.path(), format!("{TYPING}{more}").replace("SETTLE", "5.0")).expect("written");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_wiresocket-loadtest"))
+            .args(["run", "--processes", "2", "--json", "--url", &server.url()])
+            .arg(file.path())
+            .output()
+            .expect("the program runs");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), json, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, json, errors) = run(&format!("{STORM}{CHURN}{CURSORS}"));
+    assert_eq!(code, Some(0), "{errors} {json}");
+    let result = &json["result"]["typing"];
+    let number = |pointer: &str| result.pointer(pointer).and_then(serde_json::Value::as_u64).expect(pointer);
+    assert!((2..=7).contains(&number("/storm/returns")), "{result}");
+    assert_eq!(number("/storm/returns"), number("/storm/rejoin/count"));
+    assert!(number("/churn/returns") >= 10, "{result}");
+    assert!(number("/cursors/moves_sent") > 50 && number("/cursors/latency/count") > 50, "{result}");
+
+    let (code, json, errors) = run("slice_updates = 10\n");
+    assert_eq!((code, json), (Some(2), serde_json::Value::Null));
+    assert!(errors.contains("[typing.slice_updates]"), "{errors}");
+}
+
+#[test]
 fn what_a_server_forgets_of_those_who_return_is_lost() {
     for disturbance in [STORM, CHURN] {
         let result = type_with(disturbance, Lie::ForgetsWhoReturns);

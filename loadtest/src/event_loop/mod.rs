@@ -5,6 +5,7 @@
 //! load calls [`EventLoop::turn`] until it is content.
 
 pub mod poller;
+mod renewal;
 
 use crate::client::{Client, Ended, Handler};
 use crate::measure::Clock;
@@ -12,6 +13,7 @@ use crate::target::Target;
 use crate::update::EMPTY_STATE_VECTOR;
 use crate::wire::websocket::{KEY, accept_key};
 use poller::{Poller, Ready};
+use renewal::Renewal;
 use socket2::{Domain, Protocol as Transport, SockRef, Socket, Type};
 use std::collections::VecDeque;
 use std::io;
@@ -32,7 +34,7 @@ pub struct EventLoop {
     clients: Vec<Option<Client>>,
     queued: Vec<u32>,
     accept: Rc<str>,
-    token: Rc<str>,
+    renewal: Renewal,
     source_addresses: u32,
     receive_buffer_bytes: Option<usize>,
     keep_alive_ns: u64,
@@ -59,7 +61,7 @@ impl EventLoop {
             clients: Vec::new(),
             queued: Vec::new(),
             accept: accept_key(KEY).into(),
-            token: target.token().into(),
+            renewal: Renewal::new(&target),
             target,
             source_addresses,
             receive_buffer_bytes: None,
@@ -98,7 +100,7 @@ impl EventLoop {
         self.close(number);
         let stream = self.open_socket(number)?;
         self.poller.add(stream.as_fd(), u64::from(number), true)?;
-        let (accept, token) = (self.accept.clone(), self.token.clone());
+        let (accept, token) = (self.accept.clone(), self.target.token(number));
         let mut client = Client::new(number, stream, &self.target, document, accept, token, state_vector);
         client.waits_for_writable = true;
         self.clients[number as usize] = Some(client);
@@ -166,8 +168,8 @@ impl EventLoop {
         if let Some(bytes) = self.receive_buffer_bytes {
             socket.set_recv_buffer_size(bytes)?;
         }
-        if self.source_addresses > 1 {
-            let last = 1 + number % self.source_addresses;
+        if self.source_addresses > 1 || self.target.first_source > 0 {
+            let last = 1 + self.target.first_source + number % self.source_addresses;
             let source = Ipv4Addr::from(0x7f00_0000 + last);
             socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
         }
@@ -213,6 +215,7 @@ impl EventLoop {
     pub fn turn(&mut self, until_ns: u64, handler: &mut impl Handler) -> io::Result<()> {
         let now_ns = self.clock.now_ns();
         self.keep_alive(now_ns);
+        self.renew_tokens(now_ns);
         self.flush(handler)?;
         let timeout = Duration::from_nanos(until_ns.saturating_sub(now_ns));
         let mut ready = std::mem::take(&mut self.ready);
@@ -234,6 +237,16 @@ impl EventLoop {
             self.keep_alives.push_back((due_ns + self.keep_alive_ns, number));
             if let Some(client) = self.client(number) {
                 client.send_keep_alive();
+            }
+        }
+    }
+
+    #[inline]
+    fn renew_tokens(&mut self, now_ns: u64) {
+        while let Some(number) = self.renewal.next(&self.target, now_ns, self.clients.len() as u32) {
+            let token = self.target.token(number);
+            if self.client(number).is_some_and(|client| !client.send_token(&token)) {
+                self.renewal.postpone(number);
             }
         }
     }

@@ -92,7 +92,9 @@ pub fn connect_all(
         if now_ns >= deadline_ns {
             return Err(LoadError::Timeout { synced, connections, timeout_s });
         }
-        progress.show(now_ns, || format!("connecting: {synced} of {connections} synced"));
+        progress.show_part(now_ns, u64::from(synced), u64::from(connections), || {
+            format!("connecting: {synced} of {connections} synced")
+        });
         let until_ns = deadline_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
         event_loop.turn(until_ns, load).map_err(LoadError::EventLoop)?;
     }

@@ -101,6 +101,16 @@ impl Protocol {
         }
     }
 
+    /// Appends a newer token for a connection that lives. Of the servers that speak y-websocket, only
+    /// WireSocket has a message for it.
+    pub fn write_token(self, out: &mut Vec<u8>, document: &str, token: &str) {
+        match self {
+            Self::YWebsocket => y_websocket::write_token(out, token),
+            Self::Hocuspocus => hocuspocus::write_auth(out, document, token),
+            Self::Relay => {}
+        }
+    }
+
     /// Does the server say which of our updates it has taken?
     pub fn acknowledges(self) -> bool {
         self == Self::Hocuspocus

@@ -43,6 +43,13 @@ pub fn write_sync(out: &mut Vec<u8>, kind: u64, body: &[u8]) {
     write_var_bytes(out, body);
 }
 
+/// Appends a token in WireSocket's own message: authentication, kind 0.
+pub fn write_token(out: &mut Vec<u8>, token: &str) {
+    write_header(out, BINARY, 2 + varuint_len(token.len() as u64) + token.len());
+    out.extend_from_slice(&[AUTH as u8, 0]);
+    write_var_bytes(out, token.as_bytes());
+}
+
 pub fn write_awareness(out: &mut Vec<u8>, update: &[u8]) {
     write_header(out, BINARY, 1 + varuint_len(update.len() as u64) + update.len());
     out.push(AWARENESS as u8);
@@ -59,6 +66,13 @@ mod tests {
         write_sync(&mut out, UPDATE, &[9, 9, 9]);
         assert_eq!(out, [0x82, 0x86, 0, 0, 0, 0, 0, 2, 3, 9, 9, 9]);
         assert_eq!(parse(&out[6..]), Ok(Message::Update(&[9, 9, 9])));
+    }
+
+    #[test]
+    fn a_token_is_an_authentication_message_of_kind_0() {
+        let mut out = Vec::new();
+        write_token(&mut out, "tok");
+        assert_eq!(&out[6..], b"\x02\x00\x03tok");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::verification::Findings;
 use crate::wire::Protocol;
 use people::{CursorFindings, People};
 use plan::{Action, Deed, Plan};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Between the owners' first texts and midnight.
@@ -57,7 +57,7 @@ pub struct DayResult {
     pub failures: Failures,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct OneDay {
     pub people: u32,
     pub peak: u32,
@@ -192,6 +192,7 @@ impl Run<'_> {
         let settle_ns = seconds_ns(self.day.settle_s);
         let mut people = People::new(&plan, names, self.next_client_id, settle_ns);
         self.next_client_id += plan.people.len() as u64;
+        self.progress.restart(); // every day counts from nothing
         self.let_owners_in(&mut people)?;
 
         people.start_ns = self.session.clock.now_ns() + PAUSE_NS;
@@ -216,7 +217,7 @@ impl Run<'_> {
     fn sum_up(&mut self, one_day: OneDay, people: People, found: &Findings) {
         let result = &mut self.result;
         result.days.push(one_day);
-        result.verification.add(found);
+        result.verification += *found;
         result.histogram.add(&people.latency);
         let latencies = [&people.cursor_latency, &people.join, &people.returned];
         self.latencies.iter_mut().zip(latencies).for_each(|(sum, latency)| sum.add(latency));
@@ -332,6 +333,7 @@ impl Run<'_> {
             let at_s = (now_ns - self.start_ns) as f64 / 1e9;
             self.result.memory.extend(self.session.resident_bytes()?.map(|bytes| (at_s, bytes)));
         }
+        self.progress.observe(now_ns, people.counted());
         self.progress.show(now_ns, || {
             let day = self.result.days.len() + 1;
             format!("day {day}: {phase}: {} people, {} deliveries", people.connected(), people.delivered)
@@ -339,54 +341,6 @@ impl Run<'_> {
         let until_ns = until_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
         self.event_loop.turn(until_ns, people).map_err(LoadError::EventLoop)
     }
-}
-
-/// The table of a result.
-pub fn rows(result: &DayResult) -> Vec<(&'static str, String)> {
-    let latency = |summary: Option<&LatencySummary>| match summary {
-        Some(ms) => {
-            format!("p50 {:.2}  p99 {:.2}  max {:.2} ms ({})", ms.p50_ms, ms.p99_ms, ms.max_ms, ms.count)
-        }
-        None => "nothing measured".to_owned(),
-    };
-    let (found, cursors) = (&result.verification, &result.cursors);
-    let mut rows = vec![("seed", result.seed.to_string())];
-    rows.extend(result.days.iter().map(|day| {
-        let memory = day.resident_after_bytes;
-        let memory = memory.map_or(String::new(), |bytes| format!(", {:.1} MB after", bytes as f64 / 1e6));
-        let text = format!(
-            "{} people, {} at most, {} updates, {} deliveries, p99 {:.2} ms{memory}",
-            day.people,
-            day.peak,
-            day.updates,
-            day.deliveries,
-            day.p99_ms.unwrap_or_default()
-        );
-        ("day", text)
-    }));
-    rows.push(("latency", latency(result.latency.as_ref())));
-    rows.push(("cursor latency", latency(result.cursor_latency.as_ref())));
-    rows.push(("joining", latency(result.join.as_ref())));
-    rows.push(("returning", latency(result.returned.as_ref())));
-    if let Some(us) = result.cpu_per_delivery_us {
-        rows.push(("server CPU per delivery", format!("{us:.2} µs")));
-    }
-    if let Some(most) = result.memory.iter().map(|(_, bytes)| bytes).max() {
-        rows.push(("server memory at most", format!("{:.1} MB", *most as f64 / 1e6)));
-    }
-    rows.push((
-        "lost / duplicated",
-        format!(
-            "{} / {}, reordered {}, foreign {}, sent again in a step 2 {}, after it {}",
-            found.lost, found.duplicated, found.reordered, found.foreign, found.resent, found.overlapping
-        ),
-    ));
-    rows.push((
-        "cursors",
-        format!("lost {}, foreign {}, lingering {}", cursors.lost, cursors.foreign, cursors.lingering),
-    ));
-    rows.push(("generator was late by", latency(result.send_lag.as_ref())));
-    rows
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::event_loop::EventLoop;
 use crate::lib0::{Malformed, write_varuint};
 use crate::load::{Failures, LoadError};
 use crate::measure::Latency;
+use crate::measure::series::Counted;
 use crate::update::EMPTY;
 use crate::update::awareness::{self, GONE, is_same_state};
 use crate::update::scan::{ClockRange, scan, scan_state_vector};
@@ -66,6 +67,10 @@ pub(super) struct People {
 }
 
 impl People {
+    pub fn counted(&self) -> Counted<'_> {
+        Counted { deliveries: self.delivered, latency: &self.latency, failures: self.failures.count() }
+    }
+
     pub fn new(plan: &Plan, names: Vec<Rc<str>>, first_client_id: u64, settle_ns: u64) -> Self {
         let mut people_of: Vec<Vec<u32>> = vec![Vec::new(); names.len()];
         let mut visits = Vec::with_capacity(plan.people.len());
@@ -317,7 +322,7 @@ impl People {
                 };
                 Some(at_least..=writer_visit.next_clock())
             });
-            total.add(&found);
+            total += found;
         }
         total
     }

@@ -33,6 +33,12 @@ pub struct ReturnResult {
     pub rejoin: Option<LatencySummary>,
 }
 
+impl From<&Latency> for ReturnResult {
+    fn from(rejoin: &Latency) -> Self {
+        Self { returns: rejoin.count(), rejoin: rejoin.summary() }
+    }
+}
+
 #[derive(Debug)]
 pub struct Attendance {
     presence: Vec<Presence>, // by seat
@@ -110,9 +116,9 @@ impl Attendance {
         }
     }
 
-    pub fn result(&self, cause: Cause) -> ReturnResult {
-        let rejoin = &self.rejoin[cause as usize];
-        ReturnResult { returns: rejoin.count(), rejoin: rejoin.summary() }
+    /// How long coming back took.
+    pub fn rejoin(&self, cause: Cause) -> &Latency {
+        &self.rejoin[cause as usize]
     }
 }
 
@@ -134,9 +140,9 @@ mod tests {
         attendance.leave(1); // it failed
         attendance.synced(2, 6_000_000);
         assert_eq!(attendance.not_here(), 1);
-        let result = attendance.result(Cause::Storm);
+        let result = ReturnResult::from(attendance.rejoin(Cause::Storm));
         assert_eq!((result.returns, result.rejoin.expect("measured").max_ms.round()), (2, 5.0));
-        assert_eq!(attendance.result(Cause::Churn).returns, 0);
+        assert_eq!(attendance.rejoin(Cause::Churn).count(), 0);
     }
 
     #[test]

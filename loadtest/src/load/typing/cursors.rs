@@ -13,8 +13,8 @@ use crate::measure::{Latency, LatencySummary};
 use crate::scenario::{self, Whose};
 use crate::schedule::Schedule;
 use crate::update::awareness::{GONE, is_same_state, scan, write, write_state};
-use serde::Serialize;
-use std::ops::Range;
+use serde::{Deserialize, Serialize};
+use std::ops::{AddAssign, Range};
 
 /// From one move to the next.
 const CLOCK_STEP: u32 = 64;
@@ -22,7 +22,7 @@ const CLOCK_STEP: u32 = 64;
 /// that its owner is gone.
 const ANNOUNCE_STEP: u32 = 2;
 
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct CursorResult {
     pub moves_sent: u64,
     /// Moves that reached another client; fewer than sent times readers where a server coalesces.
@@ -36,6 +36,19 @@ pub struct CursorResult {
     pub foreign: u64,
     /// Said to be gone though they were there.
     pub dropped: u64,
+}
+
+/// Counts add up; latency is a matter of the histograms.
+impl AddAssign for CursorResult {
+    fn add_assign(&mut self, other: Self) {
+        let Self { moves_sent, moves_seen, moves_skipped, latency: _, lost, foreign, dropped } = other;
+        self.moves_sent += moves_sent;
+        self.moves_seen += moves_seen;
+        self.moves_skipped += moves_skipped;
+        self.lost += lost;
+        self.foreign += foreign;
+        self.dropped += dropped;
+    }
 }
 
 /// What one reader knows of one cursor.
@@ -88,15 +101,7 @@ impl Cursors {
             last_sent: vec![0; documents as usize * per_document as usize],
             seen: vec![Seen::default(); (documents * clients) as usize * per_document as usize],
             latency: Latency::default(),
-            result: CursorResult {
-                moves_sent: 0,
-                moves_seen: 0,
-                moves_skipped: 0,
-                latency: None,
-                lost: 0,
-                foreign: 0,
-                dropped: 0,
-            },
+            result: CursorResult::default(),
             update: Vec::new(),
             state: Vec::new(),
         }
@@ -235,8 +240,12 @@ impl Cursors {
         lacking.sum()
     }
 
-    /// Judges at the end, and sums up.
-    pub fn into_result(mut self, is_here: impl Fn(u32) -> bool, failures: &mut Failures) -> CursorResult {
+    /// Judges at the end, and sums up; with the latencies that the summary was made from.
+    pub fn into_result(
+        mut self,
+        is_here: impl Fn(u32) -> bool,
+        failures: &mut Failures,
+    ) -> (CursorResult, Latency) {
         self.result.lost = self.lacking(is_here);
         self.result.latency = self.latency.summary();
         let result = self.result;
@@ -248,7 +257,7 @@ impl Cursors {
                 )
             });
         }
-        result
+        (result, self.latency)
     }
 }
 

@@ -33,7 +33,7 @@ use attendance::{Cause, ReturnResult};
 use cursors::CursorResult;
 use disturbances::Disturbances;
 use room::Room;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use slices::{Slice, Slicer};
 use slow_readers::SlowReaderResult;
 
@@ -44,7 +44,7 @@ const LINGER_NS: u64 = 100_000_000;
 /// Between the last connection and the first update.
 const PAUSE_NS: u64 = 100_000_000;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct TypingResult {
     pub measure_s: f64,
     /// What the schedule asked for, per second.
@@ -85,11 +85,24 @@ pub struct TypingResult {
     #[serde(skip)]
     pub histogram: Latency,
     #[serde(skip)]
+    pub histograms: Histograms,
+    #[serde(skip)]
     pub failures: Failures,
 }
 
+/// What the summaries were made from.
+#[derive(Debug, Default)]
+pub struct Histograms {
+    pub ack_latency: Latency,
+    pub send_lag: Latency,
+    pub connect: Latency,
+    pub cursors: Latency,
+    pub storm: Latency,
+    pub churn: Latency,
+}
+
 /// What became of a trace.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TraceResult {
     pub source: String,
     /// Edits typed into each document.
@@ -135,7 +148,7 @@ pub fn run(
     let mut room = Room::new(session, typing)?;
     connect_all(session, &mut event_loop, &mut room, progress)?;
 
-    let start_ns = session.clock.now_ns() + PAUSE_NS;
+    let start_ns = session.begin(&mut event_loop, &mut room, PAUSE_NS)?;
     let schedule = Schedule::new(start_ns, room.documents * room.writers, typing.rate);
     let window_start_ns = start_ns + seconds_ns(typing.warmup_s);
     room.window_ns = window_start_ns..window_start_ns + seconds_ns(typing.measure_s);
@@ -159,6 +172,7 @@ pub fn run(
     }
     let settle_s = run.settle(updates, typing.settle_s)?;
     let trace = run.read_traces(updates, typing.settle_s)?;
+    session.leave(&mut run.event_loop, &mut run.room)?;
     let memory_after = session.memory()?;
     let cost =
         ServerCost::of(used(after.server, before.server), typing.measure_s, memory_before, memory_after);
@@ -192,6 +206,7 @@ impl Run<'_> {
     /// Types everything that is due before `end_ns`, and returns at that instant.
     fn type_until(&mut self, end_ns: u64) -> Result<(), LoadError> {
         let last = self.schedule.count_before(end_ns);
+        let all = self.schedule.count_before(self.room.window_ns.end);
         loop {
             let now_ns = self.session.clock.now_ns();
             let mut burst = 0;
@@ -208,10 +223,9 @@ impl Run<'_> {
             if now_ns >= end_ns && self.sent == last {
                 return self.event_loop.flush(&mut self.room).map_err(LoadError::EventLoop);
             }
-            self.progress.show(now_ns, || {
-                let p99_ms = self.room.latency.summary().map_or(0.0, |latency| latency.p99_ms);
-                let (sent, delivered) = (self.sent, self.room.delivered);
-                format!("typing: {sent} updates sent, {delivered} deliveries, p99 {p99_ms:.1} ms")
+            self.progress.observe(now_ns, self.room.counted());
+            self.progress.show_part(now_ns, self.sent, all, || {
+                format!("typing: {} updates sent, {} deliveries", self.sent, self.room.delivered)
             });
             let next_ns = if self.sent < last { self.schedule.due_ns(self.sent) } else { end_ns };
             self.turn(now_ns, next_ns.min(cursors_ns))?;
@@ -270,7 +284,10 @@ impl Run<'_> {
                 }
                 return Ok((complete_ns.unwrap_or(now_ns) - start_ns) as f64 / 1e9);
             }
-            self.progress.show(now_ns, || format!("settling: {} of {expected} deliveries", room.delivered));
+            self.progress.observe(now_ns, room.counted());
+            self.progress.show_part(now_ns, room.delivered, expected, || {
+                format!("settling: {} of {expected} deliveries", room.delivered)
+            });
             self.turn(now_ns, end_ns)?;
         }
     }
@@ -352,15 +369,25 @@ impl Run<'_> {
             room.failures.add(|| describe(&found));
         }
         let present = &room.attendance;
-        let cursors =
-            room.cursors.map(|cursors| cursors.into_result(|seat| present.is_here(seat), &mut room.failures));
-        let stalls = present.result(Cause::Stall);
+        let (cursors, cursor_latency) = room
+            .cursors
+            .map(|cursors| cursors.into_result(|seat| present.is_here(seat), &mut room.failures))
+            .unzip();
+        let rejoin = |cause| present.rejoin(cause).clone();
+        let histograms = Histograms {
+            ack_latency: room.ack_latency,
+            send_lag: room.send_lag,
+            connect: room.connector.latency,
+            cursors: cursor_latency.unwrap_or_default(),
+            storm: rejoin(Cause::Storm),
+            churn: rejoin(Cause::Churn),
+        };
         let slow_readers = typing.slow_readers.as_ref().map(|slow| SlowReaderResult {
             slow_readers: slow.per_document * documents,
             closed_1013: room.slow.closed_1013,
             closed_otherwise: room.slow.closed_otherwise,
             cut: room.slow.cut,
-            rejoin: stalls.rejoin,
+            rejoin: present.rejoin(Cause::Stall).summary(),
             resident_before_bytes: disturbances.resident_before_bytes,
             resident_peak_bytes: disturbances.resident_peak_bytes,
         });
@@ -373,9 +400,9 @@ impl Run<'_> {
             deliveries_per_s: deliveries as f64 / typing.measure_s,
             updates_sent: updates,
             latency: room.latency.summary(),
-            ack_latency: room.ack_latency.summary(),
-            send_lag: room.send_lag.summary(),
-            connect: room.connector.latency.summary(),
+            ack_latency: histograms.ack_latency.summary(),
+            send_lag: histograms.send_lag.summary(),
+            connect: histograms.connect.summary(),
             items_per_message: room.items as f64 / room.item_messages.max(1) as f64,
             settle_s,
             verification: found,
@@ -385,11 +412,12 @@ impl Run<'_> {
             generator_cpu_percent: 100.0 * generator_cpu.total_s / typing.measure_s,
             cursors,
             slow_readers,
-            storm: typing.storm.as_ref().map(|_| present.result(Cause::Storm)),
-            churn: typing.churn.as_ref().map(|_| present.result(Cause::Churn)),
+            storm: typing.storm.as_ref().map(|_| (&histograms.storm).into()),
+            churn: typing.churn.as_ref().map(|_| (&histograms.churn).into()),
             trace,
             slices: self.slicer.map(Slicer::into_slices).unwrap_or_default(),
             histogram: room.latency,
+            histograms,
             failures: room.failures,
         }
     }
@@ -400,76 +428,4 @@ fn describe(found: &Findings) -> String {
         "the server's deliveries are wrong: {} lost, {} duplicated, {} reordered, {} that nobody typed",
         found.lost, found.duplicated, found.reordered, found.foreign
     )
-}
-
-/// What of a result goes into the table only if there was such a thing.
-pub fn rows(result: &TypingResult) -> Vec<(&'static str, String)> {
-    let latency = |summary: Option<&LatencySummary>| match summary {
-        Some(ms) => {
-            format!("p50 {:.2}  p99 {:.2}  max {:.2} ms ({})", ms.p50_ms, ms.p99_ms, ms.max_ms, ms.count)
-        }
-        None => "nothing measured".to_owned(),
-    };
-    let returns = |what: &ReturnResult| format!("{}: {}", what.returns, latency(what.rejoin.as_ref()));
-    let megabytes =
-        |bytes: Option<u64>| bytes.map_or("?".to_owned(), |bytes| format!("{:.1} MB", bytes as f64 / 1e6));
-    let mut rows = Vec::new();
-    if let Some(cursors) = &result.cursors {
-        rows.push(("cursor latency", latency(cursors.latency.as_ref())));
-        rows.push((
-            "cursors",
-            format!(
-                "{} moves sent, {} seen, {} skipped; last states lost {}, foreign {}, dropped {}",
-                cursors.moves_sent,
-                cursors.moves_seen,
-                cursors.moves_skipped,
-                cursors.lost,
-                cursors.foreign,
-                cursors.dropped
-            ),
-        ));
-    }
-    if let Some(slow) = &result.slow_readers {
-        rows.push((
-            "slow readers",
-            format!(
-                "{}: closed with 1013 {}, otherwise {}, cut {}; back in {}",
-                slow.slow_readers,
-                slow.closed_1013,
-                slow.closed_otherwise,
-                slow.cut,
-                latency(slow.rejoin.as_ref())
-            ),
-        ));
-        rows.push((
-            "server memory, stalled",
-            format!(
-                "{} at most, {} before",
-                megabytes(slow.resident_peak_bytes),
-                megabytes(slow.resident_before_bytes)
-            ),
-        ));
-    }
-    rows.extend(result.storm.as_ref().map(|storm| ("back after the storm", returns(storm))));
-    rows.extend(result.churn.as_ref().map(|churn| ("left and returned", returns(churn))));
-    if let Some(trace) = &result.trace {
-        let verdict = if trace.text_is_right { "as typed" } else { "WRONG" };
-        let text = format!("{} edits, {} characters: {verdict}", trace.edits, trace.characters);
-        rows.push(("text for a newcomer", text));
-    }
-    rows.extend(result.slices.iter().map(|slice| {
-        let cpu = slice.cpu_per_delivery_us.map_or(String::new(), |us| format!(", {us:.2} µs a delivery"));
-        let p99 = slice.p99_ms.map_or(String::new(), |ms| format!(", p99 {ms:.2} ms"));
-        let memory =
-            slice.resident_bytes.map_or(String::new(), |_| format!(", {}", megabytes(slice.resident_bytes)));
-        let span = format!("{:.1}–{:.1} s", slice.from_s, slice.to_s);
-        (
-            "slice",
-            format!(
-                "to {} updates ({span}): {} deliveries{cpu}{p99}{memory}",
-                slice.updates, slice.deliveries
-            ),
-        )
-    }));
-    rows
 }

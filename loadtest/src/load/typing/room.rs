@@ -9,6 +9,7 @@ use crate::lib0::{Malformed, write_varuint};
 use crate::load::connector::{Connecting, Connector};
 use crate::load::{Failures, LoadError, Session};
 use crate::measure::Latency;
+use crate::measure::series::Counted;
 use crate::scenario::Typing;
 use crate::schedule::{Clocks, Schedule};
 use crate::trace::Trace;
@@ -100,6 +101,10 @@ impl Room {
 
     pub fn seats(&self) -> u32 {
         self.documents * self.clients
+    }
+
+    pub fn counted(&self) -> Counted<'_> {
+        Counted { deliveries: self.delivered, latency: &self.latency, failures: self.failures.count() }
     }
 
     /// The edits typed, if they are those of a trace.

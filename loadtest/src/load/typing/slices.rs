@@ -3,9 +3,9 @@
 use super::room::Room;
 use crate::load::{LoadError, Session};
 use crate::measure::Latency;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Slice {
     /// Since the first update was due.
     pub from_s: f64,

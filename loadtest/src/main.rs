@@ -6,6 +6,7 @@ mod cli;
 use clap::Parser;
 use cli::{Cli, Command, Compare, MeasureArgs, Run, TokenArgs};
 use std::error::Error;
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -66,10 +67,13 @@ fn run(run: &Run) -> Result<ExitCode, Box<dyn Error>> {
     };
     let series = progress.finish();
     let report = Report::new(run.output.label.as_deref(), &scenario, &target, outcome?, series);
-    if run.output.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        println!("{report}");
+    let text = if run.output.json { serde_json::to_string(&report)? } else { report.to_string() };
+    match writeln!(std::io::stdout(), "{text}") {
+        // A reader that has gone away (`| head`) is no failure.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            return Err(format!("cannot write the result to standard output: {error}").into());
+        }
+        _ => {}
     }
     if let (Some(path), Some(latency)) = (&run.output.hgrm, report.result.latency()) {
         write(path, &latency.hgrm())?;

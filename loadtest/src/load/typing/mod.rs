@@ -212,12 +212,7 @@ impl Run<'_> {
         let all = self.schedule.count_before(self.room.window_ns.end);
         loop {
             let now_ns = self.session.clock.now_ns();
-            let mut burst = 0;
-            while self.sent < last && burst < BURST_MAX && self.schedule.due_ns(self.sent) <= now_ns {
-                self.room.type_update(&self.schedule, self.sent, now_ns, &mut self.event_loop);
-                self.sent += 1;
-                burst += 1;
-            }
+            self.type_due(last, now_ns);
             self.disturb(now_ns)?;
             let cursors_ns = self.move_cursors(now_ns.min(end_ns - 1));
             if let Some(slicer) = &mut self.slicer {
@@ -232,6 +227,16 @@ impl Run<'_> {
             });
             let next_ns = if self.sent < last { self.schedule.due_ns(self.sent) } else { end_ns };
             self.turn(now_ns, next_ns.min(cursors_ns))?;
+        }
+    }
+
+    /// Types what is due of the first `last` updates, as far as one burst goes.
+    fn type_due(&mut self, last: u64, now_ns: u64) {
+        let mut burst = 0;
+        while self.sent < last && burst < BURST_MAX && self.schedule.due_ns(self.sent) <= now_ns {
+            self.room.type_update(&self.schedule, self.sent, now_ns, &mut self.event_loop);
+            self.sent += 1;
+            burst += 1;
         }
     }
 
@@ -253,10 +258,7 @@ impl Run<'_> {
                 });
                 break;
             }
-            for _ in 0..u64::from(BURST_MAX).min(all - self.sent) {
-                self.room.type_update(&self.schedule, self.sent, now_ns, &mut self.event_loop);
-                self.sent += 1;
-            }
+            self.type_due(all, now_ns);
             self.turn(now_ns, now_ns)?;
         }
         self.event_loop.flush(&mut self.room).map_err(LoadError::EventLoop)?;

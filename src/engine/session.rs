@@ -284,7 +284,7 @@ impl Engine {
         }
         let gone = room.awareness.leave(now.monotonic, key, &std::mem::take(&mut session.owned));
         if room.sessions.is_empty() {
-            room.empty_since = Some(now.monotonic);
+            room.empty_since = Some(now.monotonic.into());
             self.timers.set(now.monotonic + self.settings.grace_period, Timer::Grace(session.room));
         }
         self.relay_awareness(session.room, &gone);

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // recv and send on a borrowed descriptor, without a std stream around it
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
-    pub peer: SocketAddr,
+    pub peer: IpAddr,
     pub stage: Stage,
     pub interest: Interest,
     pub outbox: Outbox,
@@ -46,7 +46,7 @@ pub enum ReadOutcome {
 
 impl Socket {
     #[must_use]
-    pub const fn new(fd: OwnedFd, peer: SocketAddr, stage: Stage) -> Self {
+    pub const fn new(fd: OwnedFd, peer: IpAddr, stage: Stage) -> Self {
         Self { fd, peer, stage, interest: Interest::READ, outbox: Outbox(None), stalled: false, shut: false }
     }
 
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn what_the_kernel_does_not_take_waits_in_order() {
         let (near, mut far) = UnixStream::pair().unwrap();
-        let peer = "127.0.0.1:1".parse().unwrap();
+        let peer = "127.0.0.1".parse().unwrap();
         let mut socket = Socket::new(near.into(), peer, Stage::Closing { until: Duration::ZERO });
         let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
         for part in sent.chunks(100_000) {

@@ -84,6 +84,11 @@ impl Socket {
         Ok(())
     }
 
+    /// Prepares a write of what comes behind all that is queued.
+    pub fn begin_send(&self) -> Send {
+        Send { fd: self.outbox.is_empty().then(|| self.fd.as_raw_fd()), sent: Ok(0) }
+    }
+
     /// Writes more of what waits; how many bytes that was.
     ///
     /// # Errors
@@ -113,6 +118,29 @@ impl Socket {
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
         self.fd
+    }
+}
+
+/// One of many writes that are carried out one behind the other, with nothing in between that could take time.
+#[derive(Debug)]
+pub struct Send {
+    /// Its socket's, unless bytes wait there already.
+    fd: Option<RawFd>,
+    /// How many bytes the kernel took, or that the connection is gone.
+    pub sent: io::Result<usize>,
+}
+
+impl Default for Send {
+    fn default() -> Self {
+        Self { fd: None, sent: Ok(0) }
+    }
+}
+
+impl Send {
+    pub fn carry_out(&mut self, bytes: &[u8]) {
+        if let Some(fd) = self.fd {
+            self.sent = send(fd, bytes);
+        }
     }
 }
 
@@ -151,7 +179,7 @@ impl Outbox {
         self.0.as_ref().map_or(&[], |waiting| &waiting.bytes[waiting.sent..])
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.0.get_or_insert_default().bytes.extend_from_slice(bytes);
         }

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ START_S = 20
 STOP_S = 3
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
+CONFIGURATION = ROOT / "bench" / "wiresocket.toml"
 
 
 class ServerError(Exception):
@@ -61,6 +63,12 @@ def check_programs() -> None:
     for program, variable in ((WIRESOCKET, "WIRESOCKET"), (LOADTEST, "LOADTEST")):
         if not program.exists():
             raise SystemExit(f"{program} is not there: build it with `make bench-programs`, or set {variable}=")
+
+
+def limits() -> dict:
+    """What our node is configured with."""
+    with open(CONFIGURATION, "rb") as file:
+        return tomllib.load(file)["limits"]
 
 
 def free_port() -> int:
@@ -182,7 +190,7 @@ def command(name: str, port: int) -> list[str]:
     return [
         str(part)
         for part in {
-            "wiresocket": lambda: [WIRESOCKET, "node", "--config", ROOT / "bench" / "wiresocket.toml"],
+            "wiresocket": lambda: [WIRESOCKET, "node", "--config", CONFIGURATION],
             "y-websocket": lambda: [node(18), modules / "y-websocket" / "bin" / "server.cjs"],
             "hocuspocus": lambda: [node(22), INSTALLED / "npm" / "hocuspocus.mjs"],
             # Without a folder to store in: none of the others stores anything here.

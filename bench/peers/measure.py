@@ -45,8 +45,8 @@ def judged(folder: Path, code: int, crash: str) -> dict:
     return {"status": "wrong", "reason": "; ".join(report["failures"])[:300], "report": report}
 
 
-def carry_out(run: Run, used: machine.Cores) -> dict:
-    noise = machine.wait_until_quiet()
+def carry_out(run: Run, used: machine.Cores, quiet: machine.Quiet) -> dict:
+    noise = quiet.wait()
     started, before_s = time.monotonic(), sum(os.times()[:4])
     strangers = machine.Strangers.watch(used)
     found = {

@@ -32,10 +32,10 @@ def lower_bound(found: dict, metric: dict) -> str:
     ramp = found["report"]["result"].get("ramp") if "report" in found else None
     if not ramp or not metric["path"].startswith("ramp."):
         return ""
-    if ramp.get("lower_bound", ramp["out_of_time"]):
-        limit = ramp.get("limited_by") or "time"
-        return LIMITS.get(limit, f"limited by the {limit}")
-    return ""
+    # Load testers of before this was noted knew only of the time.
+    if not ramp.get("lowerBound", ramp["out_of_time"]):
+        return ""
+    return LIMITS[ramp.get("limitedBy", "time")]
 
 
 @dataclass

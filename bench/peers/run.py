@@ -10,6 +10,7 @@ result is wrong is a finding, not a failure.
 import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.peers import arguments, machine, measure, plan, publish, results, servers
@@ -54,14 +55,17 @@ def is_failure(found: dict) -> bool:
     return found["status"] in ("failed", "timeout") or (found["status"] == "wrong" and found["peer"] == results.OURS)
 
 
-def measure_all(runs: list[Run], used: machine.Cores, folder: Path, after_round) -> list[dict]:
+def measure_all(
+    runs: list[Run], used: machine.Cores, folder: Path, after_round: Callable[[list[dict]], object]
+) -> list[dict]:
     """Carries the runs out. Stops early if it is interrupted."""
     left_s = sum(map(plan.takes_s, runs))
     done: list[dict] = []
+    quiet = machine.Quiet()
     try:
         for number, run in enumerate(runs, 1):
             say(f"[{number}/{len(runs)}, {left_s / 60:.0f} min left] round {run.round} {run.scenario['id']} {run.peer.title}")
-            found = measure.carry_out(run, used)
+            found = measure.carry_out(run, used, quiet)
             left_s -= plan.takes_s(run)
             say(f"    {line(found, run.scenario)}")
             (folder / f"{number:03}-{found['scenario']}-{found['peer']}-{found['round']}.json").write_text(

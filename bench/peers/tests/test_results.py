@@ -41,15 +41,15 @@ class Cells(unittest.TestCase):
 
 class LowerBounds(unittest.TestCase):
     def test_a_search_that_found_the_servers_limit_is_exact(self):
-        for limit in ({}, {"lower_bound": False, "limited_by": "server"}):
+        for limit in ({}, {"lowerBound": False, "limitedBy": "server"}):
             cell = row([ramp("wiresocket", 500.0, **limit)], DELIVERIES).cells["wiresocket"]
             self.assertEqual((cell.text, cell.notes), ("500", []))
 
     def test_one_that_did_not_is_at_least_so_much_and_says_why(self):
         for limit, why in (
             ({"out_of_time": True}, TIME),
-            ({"lower_bound": True, "limited_by": "time"}, TIME),
-            ({"lower_bound": True, "limited_by": "load tester"}, TESTER),
+            ({"lowerBound": True, "limitedBy": "time"}, TIME),
+            ({"lowerBound": True, "limitedBy": "load tester"}, TESTER),
         ):
             cell = row([ramp("wiresocket", 500.0, **limit)], DELIVERIES).cells["wiresocket"]
             self.assertEqual((cell.text, cell.notes), ("≥ 500", [f"at least that: {why}"]))
@@ -58,7 +58,7 @@ class LowerBounds(unittest.TestCase):
         found = [
             ramp("wiresocket", 1.0, 1),
             ramp("wiresocket", 2.0, 2, out_of_time=True),
-            ramp("wiresocket", 3.0, 3, lower_bound=True, limited_by="load tester"),
+            ramp("wiresocket", 3.0, 3, lowerBound=True, limitedBy="load tester"),
         ]
         notes = row(found, DELIVERIES).cells["wiresocket"].notes
         self.assertEqual(notes, [f"at least that: in 1 of 3 rounds {why}" for why in (TESTER, TIME)])

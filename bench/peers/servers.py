@@ -166,9 +166,8 @@ def prepare(name: str, folder: Path) -> tuple[dict, list[str]]:
     for limit in ("connections", "documents", "users-per-doc"):
         token += [f"--max-{limit}", "1000000"]
     token += ["--ops-per-minute", "1000000000"]
-    quiet = {"check": True, "capture_output": True, "timeout": 30}
-    subprocess.run([WIRESOCKET, "token", "--generate-key", keys, "--tenant", TENANT], **quiet)
-    minted = subprocess.run(token, **quiet).stdout
+    printed([WIRESOCKET, "token", "--generate-key", keys, "--tenant", TENANT])
+    minted = printed(token)
     (folder / "token").write_bytes(minted)
     # For those who make further tokens: the same claims.
     payload = minted.split(b".")[1]
@@ -176,6 +175,14 @@ def prepare(name: str, folder: Path) -> tuple[dict, list[str]]:
     kept = {name: claim for name, claim in claims.items() if name not in ("exp", "iat", "nbf", "jti")}
     (folder / "claims.json").write_text(json.dumps(kept))
     return {"WIRESOCKET_AUTH__KEY_DIR": str(keys)}, ["--token-file", str(folder / "token")]
+
+
+def printed(command: list) -> bytes:
+    done = subprocess.run(command, capture_output=True, timeout=30)
+    if done.returncode:
+        wrong = done.stderr.decode(errors="replace").strip()[-300:]
+        raise ServerError(f"{Path(command[0]).name} {command[1]} ended with {done.returncode}: {wrong}")
+    return done.stdout
 
 
 def node(wanted: int) -> str:
@@ -212,10 +219,10 @@ def npm_version(package: str, needs: int) -> str:
 
 
 VERSIONS = {
-    "wiresocket": lambda: machine.output(WIRESOCKET, "--version").split()[-1:][0],
+    "wiresocket": lambda: (machine.output(WIRESOCKET, "--version").split() or ["unknown"])[-1],
     "y-websocket": lambda: npm_version("y-websocket", 18),
     "hocuspocus": lambda: npm_version("@hocuspocus/server", 22),
-    "y-sweet": lambda: "0.9.1, in memory",
+    "y-sweet": lambda: f"{machine.output(INSTALLED / 'y-sweet' / 'bin' / 'y-sweet', 'version')}, in memory",
     "uwebsockets": lambda: "sources of libuwebsockets-sys 0.0.10",
     "relay": lambda: "wiresocket-loadtest relay",
 }

@@ -1,5 +1,8 @@
 """Footnotes, and what is said above and below a comparison: the same for the table and the page."""
 
+from pathlib import Path
+
+from bench.peers.figures import at
 from bench.peers.results import Cell, Outcome
 
 
@@ -46,6 +49,9 @@ def rounds(number: int) -> str:
 
 def below(outcome: Outcome, notes: Notes) -> list[str]:
     lines = [f"[{number}] {note}" for number, note in enumerate(notes.texts, 1)]
+    for scenario in outcome.scenarios:
+        histories = {at(found, "report.result.join.trace") for found in outcome.runs(scenario)} - {None}
+        lines += [f"{scenario['id']}: the history is {Path(history).name}." for history in sorted(histories)]
     lines += [f"{scenario['id']} was skipped: {scenario['skipped']}." for scenario in outcome.skipped]
     lines += [f"{peer} was left out: {why}." for peer, why in outcome.meta["missing"].items()]
     if outcome.marked:

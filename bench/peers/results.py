@@ -38,6 +38,14 @@ def lower_bound(found: dict, metric: dict) -> str:
     return LIMITS[ramp.get("limitedBy", "time")]
 
 
+def cut_short(found: dict) -> str:
+    """What a run did less of than it was asked for, or nothing."""
+    join = at(found, "report.result.join") or {}
+    if join.get("joins", 0) >= join.get("joins_asked", 0):
+        return ""
+    return f"the time was up before all {join['joins_asked']:,} joins: the figure is of those until then"
+
+
 @dataclass
 class Cell:
     """One peer in one row: the values of its rounds, and what has to be said of them."""
@@ -138,6 +146,7 @@ class Outcome:
         cell.at_least = bool(limits)
         for limit in sorted(set(limits)):
             cell.notes.append(f"at least that: {share(limits.count(limit), len(runs))}{limit}")
+        cell.notes += sorted({short for _, found in measured if (short := cut_short(found))})
         cell.notes += [note["text"] for note in scenario.get("note", []) if peer in note["peers"]]
         return cell
 

@@ -33,6 +33,15 @@ class Cells(unittest.TestCase):
         cell = row(found).cells["y-sweet"]
         self.assertEqual((cell.text, cell.notes), ("3", ["in 1 of 2 rounds timeout: not done after 9 s"]))
 
+    def test_a_figure_of_fewer_joins_than_asked_for_says_so(self):
+        metric = {"name": "CPU per join", "unit": "ms", "path": "join.cpu_per_join_ms"}
+        found = [
+            run(peer, {"join": {"joins": joins, "joins_asked": 4000, "cpu_per_join_ms": 1.0}})
+            for peer, joins in (("wiresocket", 4000), ("y-sweet", 800))
+        ]
+        notes = [cell.notes for cell in row(found, metric).cells.values()]
+        self.assertEqual(notes, [[], ["the time was up before all 4,000 joins: the figure is of those until then"]])
+
     def test_a_scenario_may_have_something_to_say_of_a_peer(self):
         found = [typed("wiresocket", 1.0), typed("uwebsockets", 1.0)]
         cells = row(found, note=[{"peers": ["uwebsockets"], "text": "holds nothing"}]).cells

@@ -78,12 +78,12 @@ pub fn markdown(runs: &[RunFile]) -> String {
     runs.iter().for_each(|_| out.push_str(" ---: |"));
     for Row { figure, cells } in rows(runs) {
         let _ = write!(out, "\n| {} |", figure.name);
-        for cell in cells {
+        for (cell, run) in cells.into_iter().zip(runs) {
             let Some(cell) = cell else {
                 out.push_str(" – |");
                 continue;
             };
-            let _ = write!(out, " {}", figure.show(cell.value));
+            let _ = write!(out, " {}", figure.show_of(run, cell.value));
             if let Some(ratio) = cell.ratio {
                 let _ = write!(out, " ({})", show_ratio(ratio));
             }
@@ -126,6 +126,22 @@ pub(super) mod tests {
         let expected = "| | one | two |\n| --- | ---: | ---: |\n| deliveries | 1,000/s | 4,000/s (4.00 ×) |\n\
                         | latency p99 | 10.0 ms | 200 ms (20.0 ×) |\n| verified | right | **WRONG** |\n";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn a_lower_bound_is_shown_as_one() {
+        let json = json!({
+            "label": "one", "url": "ws://x", "wire": "relay", "connections": 5, "ok": true,
+            "scenario": { "name": "a", "description": "d" },
+            "result": { "ramp": {
+                "lowerBound": true, "summary": "≥ 5 with <reason>", "best": { "deliveries_per_s": 5000.0 }
+            } },
+        });
+        let run: RunFile = serde_json::from_value(json).expect("a run");
+        assert!(markdown(std::slice::from_ref(&run)).contains("| deliveries | ≥ 5,000/s |"));
+        let page = crate::report::html::page(&[run]);
+        assert!(page.contains("most within the bound: ≥ 5 with &lt;reason&gt;"), "{page}");
+        assert!(page.contains("<b>≥ 5,000/s</b>"));
     }
 
     #[test]

@@ -72,6 +72,16 @@ impl RunFile {
         if kind == "ramp" { result.get("best") } else { Some(result) }
     }
 
+    /// Of a ramp: what it found, in a sentence.
+    pub fn ramp_summary(&self) -> Option<&str> {
+        self.kind().filter(|(kind, _)| *kind == "ramp")?.1.get("summary")?.as_str()
+    }
+
+    /// Would the server have done more than the run's deliveries per second?
+    pub fn is_lower_bound(&self) -> bool {
+        self.kind().and_then(|(_, result)| result.get("lowerBound")?.as_bool()).unwrap_or_default()
+    }
+
     /// A run in slices by the updates typed, if it was sliced.
     pub fn slices(&self) -> Vec<Slice> {
         self.list("slices")

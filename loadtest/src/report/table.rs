@@ -221,14 +221,7 @@ fn day_row(day: &OneDay) -> (&'static str, String) {
 
 fn ramp_rows(result: &RampResult) -> Rows {
     let mut rows: Rows = result.steps.iter().map(|step| ("step", step.to_string())).collect();
-    let most = result
-        .best
-        .as_ref()
-        .map_or("none".to_owned(), |best| format!("{:.0} deliveries/s", best.deliveries_per_s));
-    rows.push(("most within the bound", format!("{most} with p99 < {} ms", result.bound_ms)));
-    if result.out_of_time {
-        rows.push(("", format!("the search ran out of its {} s: there may be more", result.seconds_max)));
-    }
+    rows.push(("most within the bound", result.summary.clone()));
     rows.extend(result.best.as_ref().map(typing_rows).into_iter().flatten());
     rows
 }

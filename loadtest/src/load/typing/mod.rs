@@ -72,6 +72,8 @@ pub struct TypingResult {
     pub server: Option<ServerCost>,
     pub generator_cpu: Cpu,
     pub generator_cpu_percent: f64,
+    /// Was the load tester so late that it gave up? Then the figures are its own.
+    pub fell_behind: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursors: Option<CursorResult>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,6 +138,7 @@ struct Run<'a> {
     disturbances: Disturbances,
     slicer: Option<Slicer>,
     sent: u64,
+    fell_behind: bool,
     progress: &'a mut Progress,
 }
 
@@ -163,7 +166,17 @@ pub fn run(
     let disturbances = Disturbances::new(typing, &room);
     let new_slicer = |every| Slicer::new(session, every, room.documents, start_ns);
     let slicer = typing.slice_updates.map(new_slicer).transpose()?;
-    let mut run = Run { session, event_loop, room, schedule, disturbances, slicer, sent: 0, progress };
+    let mut run = Run {
+        session,
+        event_loop,
+        room,
+        schedule,
+        disturbances,
+        slicer,
+        sent: 0,
+        fell_behind: false,
+        progress,
+    };
 
     run.type_until(window_start_ns)?;
     let before = Edge::sample(session)?;
@@ -249,6 +262,7 @@ impl Run<'_> {
             let late_ns = now_ns.saturating_sub(self.schedule.due_ns(self.sent));
             if late_ns > LATE_NS_MAX {
                 let unsent = all - self.sent;
+                self.fell_behind = true;
                 self.room.failures.add(|| {
                     format!(
                         "the load tester couldn't keep up: it was {:.1} s late at the window's end, and {unsent} updates \
@@ -443,6 +457,7 @@ impl Run<'_> {
             server,
             generator_cpu,
             generator_cpu_percent: 100.0 * generator_cpu.total_s / typing.measure_s,
+            fell_behind: self.fell_behind,
             cursors,
             slow_readers,
             storm: typing.storm.as_ref().map(|_| (&histograms.storm).into()),

@@ -37,6 +37,9 @@ pub fn page(runs: &[RunFile]) -> String {
             escape(&run.wire),
             escape(&run.url),
         );
+        if let Some(summary) = run.ramp_summary() {
+            let _ = write!(out, "<p>{}: most within the bound: {}</p>", escape(&run.label), escape(summary));
+        }
     }
     out.push_str("</header>\n");
     write_verdict(&mut out, runs);
@@ -88,7 +91,8 @@ fn write_headlines(out: &mut String, run: &RunFile) {
     out.push_str("<ul class=\"headlines\">");
     for Row { figure, cells } in rows(std::slice::from_ref(run)) {
         if let (true, [Some(cell)]) = (figure.is_headline, cells.as_slice()) {
-            let _ = write!(out, "<li><span>{}</span><b>{}</b></li>", figure.name, figure.show(cell.value));
+            let value = figure.show_of(run, cell.value);
+            let _ = write!(out, "<li><span>{}</span><b>{value}</b></li>", figure.name);
         }
     }
     out.push_str("</ul>\n");
@@ -106,12 +110,12 @@ fn write_table(out: &mut String, runs: &[RunFile]) {
     out.push_str("<tbody>");
     for Row { figure, cells } in rows(runs) {
         let _ = write!(out, "<tr><th>{}</th>", figure.name);
-        for cell in cells {
+        for (cell, run) in cells.into_iter().zip(runs) {
             let Some(cell) = cell else {
                 out.push_str("<td>–</td>");
                 continue;
             };
-            let _ = write!(out, "<td>{}", figure.show(cell.value));
+            let _ = write!(out, "<td>{}", figure.show_of(run, cell.value));
             if let Some(ratio) = cell.ratio {
                 let class = match cell.standing {
                     Standing::Better => " class=\"better\"",

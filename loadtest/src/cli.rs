@@ -44,6 +44,9 @@ pub struct Run {
     pub scenario: PathBuf,
     #[command(flatten)]
     pub server: ServerArgs,
+    /// The folder of editing traces [default: the environment's WIRESOCKET_TRACES]
+    #[arg(long, value_name = "FOLDER")]
+    pub traces: Option<PathBuf>,
     /// Divide the documents between so many processes, which begin at one instant, each with loopback
     /// addresses of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]

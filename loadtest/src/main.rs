@@ -8,7 +8,7 @@ use cli::{Cli, Command, Compare, MeasureArgs, Run, TokenArgs};
 use std::error::Error;
 use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use wiresocket_loadtest::event_loop::poller::raise_descriptor_limit;
@@ -29,6 +29,7 @@ use wiresocket_loadtest::target::{DevServer, Target};
 use wiresocket_loadtest::tokens::endpoint::Endpoint;
 use wiresocket_loadtest::tokens::mint::Mint;
 use wiresocket_loadtest::tokens::{Source, Tokens};
+use wiresocket_loadtest::trace::{Found, TraceError};
 use wiresocket_loadtest::wire::Protocol;
 
 fn main() -> ExitCode {
@@ -55,6 +56,7 @@ fn run(run: &Run) -> Result<ExitCode, Box<dyn Error>> {
         return Ok(part(run));
     }
     let scenario = Scenario::load(&run.scenario, &Overrides::from(&run.changes))?;
+    find_trace(&scenario, traces(run).as_deref())?;
     let target = target(run)?;
     let server = server(&run.measuring)?;
     let own = Process::own()?;
@@ -63,7 +65,7 @@ fn run(run: &Run) -> Result<ExitCode, Box<dyn Error>> {
     let outcome = if run.processes > 1 {
         drive_processes(run, &scenario, server.as_ref(), &mut progress)
     } else {
-        drive(&run.measuring, &scenario, &target, server, &mut progress)
+        drive(run, &scenario, &target, server, &mut progress)
     };
     let series = progress.finish();
     let report = Report::new(run.output.label.as_deref(), &scenario, &target, outcome?, series);
@@ -76,6 +78,24 @@ fn run(run: &Run) -> Result<ExitCode, Box<dyn Error>> {
         write(path, &html::page(&[RunFile::try_from(&report)?]))?;
     }
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The folder of traces; an empty variable is as good as none.
+fn traces(run: &Run) -> Option<PathBuf> {
+    let variable = || std::env::var_os("WIRESOCKET_TRACES").filter(|folder| !folder.is_empty());
+    run.traces.clone().or_else(|| variable().map(PathBuf::from))
+}
+
+/// Finds the scenario's trace before anything is done, and says so if it is none that people wrote.
+fn find_trace(scenario: &Scenario, folder: Option<&Path>) -> Result<(), TraceError> {
+    let Some(name) = scenario.trace() else { return Ok(()) };
+    if Found::find(name, folder)? == Found::MadeUp {
+        eprintln!(
+            "wiresocket-loadtest: the trace {name} is made up, with the statistics of automerge-paper; \
+             --traces or WIRESOCKET_TRACES names a folder with real ones"
+        );
+    }
+    Ok(())
 }
 
 fn server(args: &MeasureArgs) -> Result<Option<Server>, ProcessError> {
@@ -129,7 +149,7 @@ fn read_secret(what: &str, path: &Path) -> Result<String, String> {
 }
 
 fn drive(
-    args: &MeasureArgs,
+    run: &Run,
     scenario: &Scenario,
     target: &Target,
     server: Option<Server>,
@@ -138,6 +158,7 @@ fn drive(
     if target.protocol == Protocol::Relay && scenario.join.is_some() {
         return Err(LoadError::NeedsDocuments("join").into());
     }
+    let args = &run.measuring;
     if args.ramp {
         let Some(typing) = &scenario.typing else {
             return Err("--ramp raises the rate of a [typing] scenario; this one has none".into());
@@ -153,7 +174,9 @@ fn drive(
         let bounds = Bounds { p99_ms: args.bound_ms, seconds: args.ramp_seconds };
         return Ok(Outcome::Ramp(ramp(scenario, typing, target, server, bounds, progress)?));
     }
-    drive_session(&Session::new(scenario, target, server)?, progress)
+    let mut session = Session::new(scenario, target, server)?;
+    session.traces = traces(run);
+    drive_session(&session, progress)
 }
 
 fn drive_session(session: &Session<'_>, progress: &mut Progress) -> Result<Outcome, Box<dyn Error>> {
@@ -214,6 +237,7 @@ fn try_part(run: &Run) -> Result<Tally, Box<dyn Error>> {
     }
     let mut session = Session::new(&scenario, &target, None)?;
     session.orders = Some(orders);
+    session.traces = traces(run);
     let outcome = drive_session(&session, &mut Progress::of_part(sample_s))?;
     Tally::of(outcome).ok_or_else(|| "this kind of scenario is not made for several processes".into())
 }

@@ -181,7 +181,9 @@ pub fn ramp(
     let measure = |attempt: Attempt, progress: &mut Progress| {
         progress.restart();
         let step = step(typing, attempt);
-        let measured = run(&Session::new(scenario, target, server.clone())?, &step, progress)?;
+        let mut session = Session::new(scenario, target, server.clone())?;
+        session.reads_back = attempt.confirms;
+        let measured = run(&session, &step, progress)?;
         calm_down(server.as_ref())?;
         Ok(measured)
     };

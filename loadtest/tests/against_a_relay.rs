@@ -48,6 +48,7 @@ fn an_honest_relay_is_right_and_every_delivery_is_counted() {
     assert!(result.failures.is_empty(), "{:?}", result.failures);
     assert_eq!(result.verification, Findings::default());
     assert_eq!(result.updates_sent, 3 * 2 * 25); // half a second
+    assert_eq!(result.convergence.expect("said").not_checked.as_deref(), Some("relay"));
     // Latencies are those of the window: 0.4 s of 6 writers at 50/s, to 3 readers each.
     assert_eq!(result.latency.expect("latencies").count, 3 * 2 * 20 * 3);
 }

@@ -21,6 +21,7 @@ use crate::target::Target;
 use crate::trace::TraceError;
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
@@ -70,6 +71,10 @@ pub struct Session<'a> {
     pub own: Process,
     /// Who says when to begin, if this process is one of several.
     pub orders: Option<Orders>,
+    /// Do newcomers read documents back at the end?
+    pub reads_back: bool,
+    /// The folder that traces are in.
+    pub traces: Option<PathBuf>,
     /// Tells this run's documents and Yjs clients from those of every other run.
     run: u64,
 }
@@ -90,6 +95,8 @@ impl<'a> Session<'a> {
             server,
             own: Process::own()?,
             orders: None,
+            reads_back: true,
+            traces: None,
             run: mixed >> 16,
         })
     }

@@ -1,7 +1,7 @@
 //! What one part found: everything in it adds up with that of the others.
 
 use crate::load::Failures;
-use crate::load::typing::TraceResult;
+use crate::load::typing::convergence::{Convergence, TraceResult};
 use crate::load::typing::cursors::CursorResult;
 use crate::measure::Latency;
 use crate::measure::process::Cpu;
@@ -26,6 +26,7 @@ pub struct Tally {
     pub span_s: f64,
     pub verification: Findings,
     pub cursors: Option<CursorResult>,
+    pub convergence: Option<Convergence>,
     pub trace: Option<TraceResult>,
     pub generator_cpu: Cpu,
     pub failures: Failures,
@@ -50,6 +51,7 @@ impl Tally {
                 span_s: result.settle_s,
                 verification: result.verification,
                 cursors: result.cursors,
+                convergence: result.convergence,
                 trace: result.trace,
                 generator_cpu: result.generator_cpu,
                 failures: result.failures,
@@ -84,6 +86,9 @@ impl Tally {
         if let Some(cursors) = other.cursors {
             *self.cursors.get_or_insert_default() += cursors;
         }
+        if let Some(convergence) = other.convergence {
+            self.convergence.get_or_insert_default().add(convergence);
+        }
         if let Some(trace) = other.trace {
             // Writers of the same trace differ by one edit at most.
             let text_is_right = trace.text_is_right && self.trace.as_ref().is_none_or(|it| it.text_is_right);
@@ -108,6 +113,7 @@ mod tests {
             part.failures.add(|| format!("{ms}"));
             part.cursors = Some(CursorResult { moves_seen: ms, ..CursorResult::default() });
             part.churn.record_ns(ms);
+            part.convergence = Some(Convergence { documents: 4, ..Convergence::default() });
             let text_is_right = lost == 1;
             part.trace =
                 Some(TraceResult { source: String::new(), edits: lost as u32, characters: 0, text_is_right });
@@ -119,6 +125,7 @@ mod tests {
         assert_eq!((sum.deliveries, sum.verification.lost, sum.span_s), (40, 3, 30.0));
         assert_eq!((sum.latency.count(), sum.churn.count()), (2, 2));
         assert_eq!(sum.cursors.map(|cursors| cursors.moves_seen), Some(40));
+        assert_eq!(sum.convergence.map(|convergence| convergence.documents), Some(8));
         let trace = sum.trace.as_ref().expect("a trace");
         assert_eq!((trace.edits, trace.text_is_right), (2, false));
         assert_eq!(sum.failures.into_sentences(), ["10", "30"]);

@@ -102,6 +102,7 @@ fn typing(scenario: Option<&Typing>, sum: Tally, measure_s: f64, server: Option<
         cursors: sum.cursors.map(|cursors| CursorResult { latency: sum.cursor_latency.summary(), ..cursors }),
         storm: scenario.and_then(|typing| typing.storm.as_ref()).map(|_| (&sum.storm).into()),
         churn: scenario.and_then(|typing| typing.churn.as_ref()).map(|_| (&sum.churn).into()),
+        convergence: sum.convergence,
         trace: sum.trace,
         generator_cpu: sum.generator_cpu,
         generator_cpu_percent: 100.0 * sum.generator_cpu.total_s / measure_s,

@@ -8,6 +8,7 @@ use crate::load::join::JoinResult;
 use crate::load::storm::StormResult;
 use crate::load::typing::TypingResult;
 use crate::load::typing::attendance::ReturnResult;
+use crate::load::typing::convergence::Convergence;
 use crate::load::typing::slices::Slice;
 use crate::load::typing::slow_readers::SlowReaderResult;
 use crate::measure::LatencySummary;
@@ -66,6 +67,9 @@ fn typing_rows(result: &TypingResult) -> Rows {
             format!("{}, all arrived {:.2} s after the window", result.updates_sent, result.settle_s),
         ),
         ("lost / duplicated", findings(&result.verification)),
+    ]);
+    rows.extend(result.convergence.as_ref().map(|found| ("convergence", convergence(found))));
+    rows.extend([
         ("generator CPU", format!("{:.1} %", result.generator_cpu_percent)),
         ("generator sent late by", latency(result.send_lag.as_ref())),
         ("connecting", latency(result.connect.as_ref())),
@@ -100,6 +104,19 @@ fn disturbance_rows(rows: &mut Rows, result: &TypingResult) {
         let verdict = if trace.text_is_right { "as typed" } else { "WRONG" };
         let text = format!("{} edits, {} characters: {verdict}", trace.edits, trace.characters);
         rows.push(("text for a newcomer", text));
+    }
+}
+
+fn convergence(found: &Convergence) -> String {
+    match &found.not_checked {
+        Some(why) => format!("not checked ({why})"),
+        None => format!(
+            "{} documents read back, {}; {} characters, {} of them compared with what a reader was sent",
+            found.documents,
+            if found.unequal == 0 { "texts equal".to_owned() } else { format!("{} DIFFER", found.unequal) },
+            found.characters,
+            found.readers
+        ),
     }
 }
 

@@ -143,6 +143,12 @@ impl Scenario {
         self.documents * self.clients
     }
 
+    /// The trace that is typed, if one is.
+    pub fn trace(&self) -> Option<&str> {
+        let typed = self.typing.as_ref().and_then(|typing| typing.trace.as_deref());
+        typed.or(self.join.as_ref().map(|join| join.trace.as_str()))
+    }
+
     pub fn kind(&self) -> &'static str {
         match self {
             Self { typing: Some(_), .. } => "typing",

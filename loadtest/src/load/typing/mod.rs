@@ -9,8 +9,11 @@
 //! like everyone else. Latency is that of live connections: what a returning reader's step 2 brings, and
 //! what a returning writer hands over, was typed while they were away, and is counted, but not measured.
 //! (A step 2 in between, by which a server catches up with itself, is measured like an update.)
+//!
+//! At the end newcomers read some of the documents back ([`convergence`]).
 
 pub mod attendance;
+pub mod convergence;
 pub mod cursors;
 mod disturbances;
 mod room;
@@ -26,14 +29,14 @@ use crate::measure::{Latency, LatencySummary};
 use crate::progress::{Progress, TURN_MAX};
 use crate::scenario::Typing;
 use crate::schedule::Schedule;
-use crate::trace::text_of;
 use crate::verification::Findings;
 use crate::wire::Protocol;
 use attendance::{Cause, ReturnResult};
+use convergence::{Convergence, TraceResult};
 use cursors::CursorResult;
 use disturbances::Disturbances;
 use room::Room;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use slices::{Slice, Slicer};
 use slow_readers::SlowReaderResult;
 
@@ -82,6 +85,9 @@ pub struct TypingResult {
     pub storm: Option<ReturnResult>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub churn: Option<ReturnResult>,
+    /// Do newcomers find what was written? Absent in a ramp's short steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub convergence: Option<Convergence>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceResult>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -103,17 +109,6 @@ pub struct Histograms {
     pub cursors: Latency,
     pub storm: Latency,
     pub churn: Latency,
-}
-
-/// What became of a trace.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TraceResult {
-    pub source: String,
-    /// Edits typed into each document.
-    pub edits: u32,
-    /// Characters of the text that a newcomer finds.
-    pub characters: usize,
-    pub text_is_right: bool,
 }
 
 /// What was sampled at the edges of the window.
@@ -187,12 +182,13 @@ pub fn run(
         slicer.look(session, run.sent, true, &run.room)?;
     }
     let settle_s = run.settle(updates, typing.settle_s)?;
-    let trace = run.read_traces(updates, typing.settle_s)?;
-    session.leave(&mut run.event_loop, &mut run.room)?;
     let memory_after = session.memory()?;
+    session.leave(&mut run.event_loop, &mut run.room)?;
+    // Only now, when nothing is measured any more.
+    let (convergence, trace) = run.read_back(updates, typing.settle_s)?;
     let cost =
         ServerCost::of(used(after.server, before.server), typing.measure_s, memory_before, memory_after);
-    Ok(run.into_result(typing, updates, settle_s, trace, cost, after.own - before.own))
+    Ok(run.into_result(typing, updates, settle_s, (convergence, trace), cost, after.own - before.own))
 }
 
 /// Whoever returns to a relay gets nothing of what it missed.
@@ -346,59 +342,13 @@ impl Run<'_> {
         writers.map(|writer| u64::from(measurable(writer))).sum::<u64>() * u64::from(self.room.clients - 1)
     }
 
-    /// One newcomer to each document reads what its writer left.
-    fn read_traces(&mut self, updates: u64, settle_s: f64) -> Result<Option<TraceResult>, LoadError> {
-        let Some(script) = self.room.script().cloned() else {
-            return Ok(None);
-        };
-        let mut result = TraceResult {
-            source: script.source.clone(),
-            edits: self.schedule.updates_of(0, updates),
-            characters: 0,
-            text_is_right: true,
-        };
-        for document in 0..self.room.documents {
-            let text = script.text_after(self.schedule.updates_of(document, updates));
-            result.characters = text.chars().count();
-            if !self.reads(document, &text, settle_s)? {
-                result.text_is_right = false;
-                self.room
-                    .failures
-                    .add(|| format!("document {document}: a newcomer doesn't find the text that was typed"));
-            }
-        }
-        Ok(Some(result))
-    }
-
-    /// Does a newcomer find that text? (The last deletions may still be on their way to the server.)
-    fn reads(&mut self, document: u32, text: &str, settle_s: f64) -> Result<bool, LoadError> {
-        let deadline_ns = self.session.clock.now_ns() + seconds_ns(settle_s);
-        let number = self.event_loop.add_seat();
-        loop {
-            self.room.visitor_state = None;
-            let state_vector = crate::update::EMPTY_STATE_VECTOR.into();
-            self.event_loop
-                .connect_again(number, self.session.document(document), state_vector)
-                .map_err(|source| LoadError::Connect { number, source })?;
-            while self.room.visitor_state.is_none() && self.session.clock.now_ns() < deadline_ns {
-                self.turn(self.session.clock.now_ns(), deadline_ns)?;
-            }
-            self.event_loop.leave(number);
-            let state = self.room.visitor_state.take();
-            let found = state.and_then(|state| text_of(&state));
-            if found.as_deref() == Some(text) || self.session.clock.now_ns() >= deadline_ns {
-                return Ok(found.as_deref() == Some(text));
-            }
-        }
-    }
-
     /// Judges what arrived, and sums up.
     fn into_result(
         self,
         typing: &Typing,
         updates: u64,
         settle_s: f64,
-        trace: Option<TraceResult>,
+        (convergence, trace): (Option<Convergence>, Option<TraceResult>),
         server: Option<ServerCost>,
         generator_cpu: Cpu,
     ) -> TypingResult {
@@ -462,6 +412,7 @@ impl Run<'_> {
             slow_readers,
             storm: typing.storm.as_ref().map(|_| (&histograms.storm).into()),
             churn: typing.churn.as_ref().map(|_| (&histograms.churn).into()),
+            convergence,
             trace,
             slices: self.slicer.map(Slicer::into_slices).unwrap_or_default(),
             histogram: room.latency,

@@ -1,6 +1,7 @@
 //! Everything known during a run: who types what, who has what, who is there.
 
 use super::attendance::{Attendance, Cause};
+use super::convergence::Witnesses;
 use super::cursors::Cursors;
 use super::slow_readers::SlowSeats;
 use crate::client::{Client, Ended, Event, Handler};
@@ -42,6 +43,7 @@ pub(super) struct Room {
     handed_over: Vec<Range<u32>>,
     /// By typist: connected, but the server hasn't yet asked for what it lacks.
     owes_state: Vec<bool>,
+    pub witnesses: Witnesses,
     /// What came for connections beyond the seats: the last state of each.
     pub visitor_state: Option<Vec<u8>>,
     /// Slow readers whose connection ended since the loop last looked.
@@ -63,7 +65,7 @@ impl Room {
         let (documents, clients) = (scenario.documents, scenario.clients);
         let first_client_id = session.first_client_id();
         let writers = u64::from(documents) * u64::from(typing.writers);
-        let payload = payload(typing)?;
+        let payload = payload(session, typing)?;
         let new_typist = |writer| Typist::new(first_client_id + writer, typing.positions, payload.clone());
         Ok(Self {
             documents,
@@ -85,6 +87,7 @@ impl Room {
             slow: SlowSeats::new(typing.slow_readers.as_ref(), clients),
             handed_over: vec![0..0; writers as usize],
             owes_state: vec![false; writers as usize],
+            witnesses: Witnesses::new(session, typing),
             visitor_state: None,
             fallen: Vec::new(),
             delivered: 0,
@@ -115,8 +118,14 @@ impl Room {
         }
     }
 
+    /// Who types in a document.
+    pub fn typists_of(&self, document: u32) -> &[Typist] {
+        let first = document as usize * self.writers as usize;
+        &self.typists[first..first + self.writers as usize]
+    }
+
     /// The typist of a seat, if it is a writer's.
-    fn typist_of(&self, seat: u32) -> Option<usize> {
+    pub fn typist_of(&self, seat: u32) -> Option<usize> {
         let (document, place) = (seat / self.clients, seat % self.clients);
         (place < self.writers).then(|| (document * self.writers + place) as usize)
     }
@@ -193,6 +202,7 @@ impl Room {
 
     #[inline]
     fn items(&mut self, client: &Client, now_ns: u64, update: &[u8], carrier: Carrier) {
+        self.witnesses.note(client.number, update);
         let before = self.items;
         if let Err(malformed) = self.try_items(client.number, now_ns, update, carrier) {
             self.failures
@@ -334,9 +344,9 @@ impl Room {
     }
 }
 
-fn payload(typing: &Typing) -> Result<Payload, LoadError> {
+fn payload(session: &Session<'_>, typing: &Typing) -> Result<Payload, LoadError> {
     if let Some(name) = &typing.trace {
-        return Ok(Payload::Script(Rc::new(Script::new(Trace::load(name)?))));
+        return Ok(Payload::Script(Rc::new(Script::new(Trace::load(name, session.traces.as_deref())?))));
     }
     // A mix that makes no pattern was refused with the scenario.
     let pattern = typing.mix.as_ref().and_then(Pattern::new);

@@ -76,6 +76,17 @@ fn write_verdict(out: &mut String, runs: &[RunFile]) {
         } else {
             "<p><strong>Right.</strong> Everything is as it has to be.</p>"
         });
+        for (documents, run) in
+            runs.iter().filter_map(|run| Some((run.number("/convergence/documents")?, run)))
+        {
+            if documents > 0.0 {
+                let _ = write!(
+                    out,
+                    "<p>{}: {documents} documents read back, texts equal.</p>",
+                    escape(&run.label)
+                );
+            }
+        }
     }
     for run in runs.iter().filter(|run| !run.ok) {
         let _ = write!(out, "<p><strong>Wrong:</strong> {}</p><ul>", escape(&run.label));

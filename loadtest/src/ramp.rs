@@ -15,10 +15,10 @@
 
 use crate::load::typing::{TypingResult, run};
 use crate::load::{Failures, LoadError, Session};
-use crate::measure::server::Server;
 use crate::progress::Progress;
 use crate::scenario::{Scenario, Typing};
 use crate::target::Target;
+use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display};
 use std::time::{Duration, Instant};
@@ -173,7 +173,7 @@ pub fn ramp(
     scenario: &Scenario,
     typing: &Typing,
     target: &Target,
-    server: Option<Server>,
+    watch: &Watch,
     bounds: Bounds,
     progress: &mut Progress,
 ) -> Result<RampResult, LoadError> {
@@ -181,10 +181,12 @@ pub fn ramp(
     let measure = |attempt: Attempt, progress: &mut Progress| {
         progress.restart();
         let step = step(typing, attempt);
-        let mut session = Session::new(scenario, target, server.clone())?;
+        let mut session = Session::new(scenario, target, None)?;
+        session.watch = watch.clone();
         session.reads_back = attempt.confirms;
         let measured = run(&session, &step, progress)?;
-        calm_down(server.as_ref())?;
+        calm_down(watch)?;
+        session.go_on()?;
         Ok(measured)
     };
     Ramp { bounds, progress, measure, elapsed_s: || start.elapsed().as_secs_f64() }.run(typing.rate)
@@ -224,6 +226,18 @@ where
 {
     fn run(&mut self, first_rate: f64) -> Result<RampResult, LoadError> {
         let mut result = RampResult::new(self.bounds);
+        match self.search(first_rate, &mut result) {
+            // What was measured is told; nothing of it was confirmed.
+            Err(LoadError::Halted) if !result.steps.is_empty() => {
+                result.limited_by = Limit::Time;
+                result.summary = "none was confirmed before the run was ended".to_owned();
+            }
+            found => found?,
+        }
+        Ok(result)
+    }
+
+    fn search(&mut self, first_rate: f64, result: &mut RampResult) -> Result<(), LoadError> {
         let mut search = Search::new(first_rate);
         let mut longest_s = 0.0_f64;
         // The lowest rate that failed decides who was the limit.
@@ -236,7 +250,7 @@ where
                 result.out_of_time = true;
                 break;
             }
-            let (_, verdict) = self.measure(Attempt { rate, confirms: false }, &mut result)?;
+            let (_, verdict) = self.measure(Attempt { rate, confirms: false }, result)?;
             longest_s = longest_s.max((self.elapsed_s)() - elapsed_s);
             search.note(rate, verdict);
             if verdict == Verdict::Failed && search.failed == Some(rate) {
@@ -246,8 +260,7 @@ where
         if limited_by == Limit::Server && result.out_of_time {
             limited_by = Limit::Time;
         }
-        if let Some(limit) = search.passed.map(|rate| self.confirm(rate, &mut result)).transpose()?.flatten()
-        {
+        if let Some(limit) = search.passed.map(|rate| self.confirm(rate, result)).transpose()?.flatten() {
             limited_by = limit;
         }
         result.limited_by = limited_by;
@@ -260,7 +273,7 @@ where
                 None => format!("no rate was found with p99 under {p99_ms} ms"),
             });
         }
-        Ok(result)
+        Ok(())
     }
 
     /// Lowers the rate until a longer run passes; who was the limit, if it had to be lowered.
@@ -393,16 +406,17 @@ impl Display for RampStep {
 }
 
 /// Waits until the server has worked off what the last step left behind.
-fn calm_down(server: Option<&Server>) -> Result<(), LoadError> {
-    let Some(server) = server else {
-        std::thread::sleep(CALM_LOOK * 3);
+fn calm_down(watch: &Watch) -> Result<(), LoadError> {
+    if !watch.has_server() {
+        watch.sleep(CALM_LOOK * 3);
         return Ok(());
-    };
+    }
     let start = Instant::now();
-    while start.elapsed() < CALM_TIMEOUT {
-        let before = server.cpu()?;
-        std::thread::sleep(CALM_LOOK);
-        if (server.cpu()? - before).total_s < CALM_SHARE * CALM_LOOK.as_secs_f64() {
+    while start.elapsed() < CALM_TIMEOUT && watch.look().is_none() {
+        let before = watch.cpu()?;
+        watch.sleep(CALM_LOOK);
+        let used = crate::load::used(watch.cpu()?, before).map_or(0.0, |cpu| cpu.total_s);
+        if used < CALM_SHARE * CALM_LOOK.as_secs_f64() {
             break;
         }
     }

@@ -31,7 +31,7 @@ const EDITS_PER_TRANSACTION: usize = 128;
 #[derive(Debug, Error)]
 pub enum TraceError {
     #[error(
-        "there is no trace {name:?} in {}, only {there}: put {name}{SUFFIX} there (github.com/josephg/editing-traces has it), or take {MADE_UP:?}",
+        "there is no trace {name:?} in {} (there: {there}): put {name}{SUFFIX} there (github.com/josephg/editing-traces has it), or take {MADE_UP:?}",
         folder.display()
     )]
     NotFound { name: String, folder: PathBuf, there: String },
@@ -116,7 +116,7 @@ fn traces_in(folder: &Path) -> io::Result<String> {
         names.extend(name.to_string_lossy().strip_suffix(SUFFIX).map(str::to_owned));
     }
     names.sort();
-    Ok(if names.is_empty() { "no trace at all".to_owned() } else { names.join(", ") })
+    Ok(if names.is_empty() { "none".to_owned() } else { names.join(", ") })
 }
 
 impl Trace {

@@ -6,6 +6,7 @@ use crate::load::typing::cursors::CursorResult;
 use crate::measure::Latency;
 use crate::measure::process::Cpu;
 use crate::report::Outcome;
+use crate::tokens::TokenCounts;
 use crate::verification::Findings;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,7 @@ pub struct Tally {
     pub convergence: Option<Convergence>,
     pub trace: Option<TraceResult>,
     pub generator_cpu: Cpu,
+    pub tokens: Option<TokenCounts>,
     pub failures: Failures,
 }
 
@@ -54,6 +56,7 @@ impl Tally {
                 convergence: result.convergence,
                 trace: result.trace,
                 generator_cpu: result.generator_cpu,
+                tokens: None, // known to the target, not to the run
                 failures: result.failures,
             }),
             Outcome::Idle(result) => {
@@ -65,7 +68,7 @@ impl Tally {
                 failures: result.failures,
                 ..Self::default()
             }),
-            Outcome::Join(_) | Outcome::Day(_) | Outcome::Ramp(_) => None,
+            Outcome::Join(_) | Outcome::Day(_) | Outcome::Ramp(_) | Outcome::Nothing(_) => None,
         }
     }
 
@@ -96,6 +99,9 @@ impl Tally {
             self.trace = Some(TraceResult { text_is_right, ..trace });
         }
         self.generator_cpu += other.generator_cpu;
+        if let Some(tokens) = other.tokens {
+            *self.tokens.get_or_insert_default() += tokens;
+        }
         self.failures.append(other.failures);
     }
 }

@@ -42,13 +42,11 @@ impl Window {
     pub fn outcome(
         &self,
         scenario: &Scenario,
-        tallies: Vec<Tally>,
+        sum: Tally,
         cpu: Option<Cpu>,
         memory_before: Option<Memory>,
         memory_after: Option<Memory>,
     ) -> Outcome {
-        let mut sum = Tally::default();
-        tallies.into_iter().for_each(|tally| sum.add(tally));
         let window_s = self.length_s.unwrap_or(sum.span_s);
         let server = ServerCost::of(cpu, window_s, memory_before, memory_after);
         let connections = f64::from(scenario.connections());

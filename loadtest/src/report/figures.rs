@@ -63,6 +63,8 @@ pub const FIGURES: &[Figure] = &[
     figure("slow readers closed with 1013", "", "/slow_readers/closed_1013", Better::Neither),
     figure("slow readers closed otherwise", "", "/slow_readers/closed_otherwise", Better::Neither),
     figure("slow readers cut", "", "/slow_readers/cut", Better::Neither),
+    figure("live readers in the stall p50", "ms", "/slow_readers/live_latency/p50_ms", Better::Less),
+    headline("live readers in the stall p99", "ms", "/slow_readers/live_latency/p99_ms", Better::Less),
     figure("slow readers back max", "ms", "/slow_readers/rejoin/max_ms", Better::Less),
     megabytes("server memory before the stall", "/slow_readers/resident_before_bytes", false),
     megabytes("server memory, stalled, at most", "/slow_readers/resident_peak_bytes", true),

@@ -22,10 +22,31 @@ impl Display for Report {
         for (label, value) in rows(self) {
             writeln!(f, "  {label:<26} {value}")?;
         }
+        if let Some(tokens) = &self.tokens {
+            let text = format!(
+                "{} issued, renewed {} times ({} failed); handed over in band {}, accepted {}",
+                tokens.issued,
+                tokens.renewals,
+                tokens.renewals_failed,
+                tokens.handed_over_in_band,
+                tokens.accepted_in_band
+            );
+            writeln!(f, "  {:<26} {text}", "tokens")?;
+        }
         for failure in &self.failures {
             writeln!(f, "  FAILED: {failure}")?;
         }
-        write!(f, "  {:<26} {}", "result", if self.ok { "right" } else { "WRONG" })
+        let verdict = match (self.interrupted, self.failures.is_empty()) {
+            (true, true) => "interrupted: what there was until then is right",
+            (true, false) => "INTERRUPTED, and WRONG until then",
+            (false, true) => "right",
+            (false, false) => "WRONG",
+        };
+        write!(f, "  {:<26} {verdict}", "result")?;
+        if let Some(at_s) = self.ended_early_s {
+            write!(f, " (partial: the run ended after {at_s:.1} s)")?;
+        }
+        Ok(())
     }
 }
 
@@ -38,6 +59,7 @@ fn rows(report: &Report) -> Rows {
         Outcome::Join(result) => join_rows(result),
         Outcome::Day(result) => day_rows(result),
         Outcome::Ramp(result) => ramp_rows(result),
+        Outcome::Nothing(_) => vec![("nothing measured", "the run ended too early".to_owned())],
     }
 }
 
@@ -49,7 +71,10 @@ fn typing_rows(result: &TypingResult) -> Rows {
             "deliveries/s",
             format!("{:.0} (offered {:.0})", result.deliveries_per_s, result.offered_deliveries_per_s),
         ),
-        ("latency", latency(result.latency.as_ref())),
+        (
+            if result.slow_readers.is_some() { "latency of live readers" } else { "latency" },
+            latency(result.latency.as_ref()),
+        ),
     ];
     if result.ack_latency.is_some() {
         rows.push(("acknowledged", latency(result.ack_latency.as_ref())));
@@ -111,8 +136,9 @@ fn convergence(found: &Convergence) -> String {
     match &found.not_checked {
         Some(why) => format!("not checked ({why})"),
         None => format!(
-            "{} documents read back, {}; {} characters, {} of them compared with what a reader was sent",
+            "{} document{} read back, {}; {} characters; {} compared with all that a reader was sent",
             found.documents,
+            if found.documents == 1 { "" } else { "s" },
             if found.unequal == 0 { "texts equal".to_owned() } else { format!("{} DIFFER", found.unequal) },
             found.characters,
             found.readers
@@ -121,6 +147,7 @@ fn convergence(found: &Convergence) -> String {
 }
 
 fn slow_reader_rows(rows: &mut Rows, slow: &SlowReaderResult) {
+    rows.push(("live readers, stall", latency(slow.live_latency.as_ref())));
     let back = match &slow.rejoin {
         Some(_) => format!("; back in {}", latency(slow.rejoin.as_ref())),
         None => String::new(),
@@ -185,13 +212,22 @@ fn join_rows(result: &JoinResult) -> Rows {
     let mut rows = vec![
         ("trace", format!("{} edits, {}", result.edits, result.trace)),
         ("step 2", format!("{} bytes (the writer's update: {})", result.step_2_bytes, result.state_bytes)),
-        ("joins", format!("{} in {:.2} s", result.joins, result.joins_s)),
+        (
+            "joins",
+            match result.joins_asked {
+                asked if asked > result.joins => {
+                    format!("{} in {:.2} s, of {asked}: the time was up", result.joins, result.joins_s)
+                }
+                _ => format!("{} in {:.2} s", result.joins, result.joins_s),
+            },
+        ),
         ("until step 2", latency(result.join.as_ref())),
     ];
     if let Some(ms) = result.cpu_per_join_ms {
         rows.push(("server CPU per join", format!("{ms:.3} ms")));
     }
     server_rows(&mut rows, result.server.as_ref());
+    rows.push(("generator CPU", format!("{:.1} %", result.generator_cpu_percent)));
     rows
 }
 

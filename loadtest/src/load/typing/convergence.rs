@@ -234,7 +234,9 @@ impl Run<'_> {
                 self.read_document(document, settle_s, &mut result)?;
             }
         }
-        if result.documents == 0 {
+        if self.session.is_halted() {
+            result = Convergence::not_checked("the run was ended");
+        } else if result.documents == 0 {
             result = Convergence::not_checked("the documents are too long");
         }
         Ok((Some(result), None))
@@ -307,7 +309,10 @@ impl Run<'_> {
                         format!("at character {at}: {found:?} instead of {expected:?}")
                     })
                 })?;
-                if difference.is_none() || self.session.clock.now_ns() >= deadline_ns {
+                if difference.is_none()
+                    || self.session.is_halted()
+                    || self.session.clock.now_ns() >= deadline_ns
+                {
                     break difference;
                 }
             };
@@ -340,12 +345,18 @@ impl Run<'_> {
             self.event_loop
                 .connect_again(number, self.session.document(document), EMPTY_STATE_VECTOR.into())
                 .map_err(|source| LoadError::Connect { number, source })?;
-            while self.room.visitor_state.is_none() && self.session.clock.now_ns() < deadline_ns {
+            while self.room.visitor_state.is_none()
+                && !self.session.is_halted()
+                && self.session.clock.now_ns() < deadline_ns
+            {
                 let until_ns = deadline_ns.min(self.session.clock.now_ns() + TURN_MAX.as_nanos() as u64);
                 self.event_loop.turn(until_ns, &mut self.room).map_err(LoadError::EventLoop)?;
             }
             self.event_loop.leave(number);
             let state = self.room.visitor_state.take();
+            if self.session.is_halted() {
+                return Ok(None);
+            }
             let now_ns = self.session.clock.now_ns();
             if state.is_none() && last.is_some() {
                 return Ok(last); // there was no time left for another one

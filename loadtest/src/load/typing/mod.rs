@@ -134,6 +134,8 @@ struct Run<'a> {
     slicer: Option<Slicer>,
     sent: u64,
     fell_behind: bool,
+    /// Did the run have to end before its time?
+    is_cut_short: bool,
     progress: &'a mut Progress,
 }
 
@@ -159,6 +161,7 @@ pub fn run(
         cursors.start(start_ns);
     }
     let disturbances = Disturbances::new(typing, &room);
+    room.stall_ns = disturbances.stall_ns();
     let new_slicer = |every| Slicer::new(session, every, room.documents, start_ns);
     let slicer = typing.slice_updates.map(new_slicer).transpose()?;
     let mut run = Run {
@@ -170,6 +173,7 @@ pub fn run(
         slicer,
         sent: 0,
         fell_behind: false,
+        is_cut_short: false,
         progress,
     };
 
@@ -177,18 +181,22 @@ pub fn run(
     let before = Edge::sample(session)?;
     run.type_until(run.room.window_ns.end)?;
     let after = Edge::sample(session)?;
-    let updates = run.type_the_late()?;
+    let updates = if run.is_cut_short { run.sent } else { run.type_the_late()? };
     if let Some(slicer) = &mut run.slicer {
         slicer.look(session, run.sent, true, &run.room)?;
     }
-    let settle_s = run.settle(updates, typing.settle_s)?;
+    let settle_s = if run.is_cut_short { 0.0 } else { run.settle(updates, typing.settle_s)? };
     let memory_after = session.memory()?;
     session.leave(&mut run.event_loop, &mut run.room)?;
     // Only now, when nothing is measured any more.
-    let (convergence, trace) = run.read_back(updates, typing.settle_s)?;
-    let cost =
-        ServerCost::of(used(after.server, before.server), typing.measure_s, memory_before, memory_after);
-    Ok(run.into_result(typing, updates, settle_s, (convergence, trace), cost, after.own - before.own))
+    let found = if run.is_cut_short { (None, None) } else { run.read_back(updates, typing.settle_s)? };
+    let cost = ServerCost::of(
+        used(after.server, before.server),
+        run.measured_s(typing),
+        memory_before,
+        memory_after,
+    );
+    Ok(run.into_result(typing, updates, settle_s, found, cost, after.own - before.own))
 }
 
 /// Whoever returns to a relay gets nothing of what it missed.
@@ -227,7 +235,10 @@ impl Run<'_> {
             if let Some(slicer) = &mut self.slicer {
                 slicer.look(self.session, self.sent, false, &self.room)?;
             }
-            if now_ns >= end_ns {
+            if self.session.is_halted() {
+                self.cut_short(now_ns)?;
+            }
+            if now_ns >= end_ns || self.is_cut_short {
                 return self.event_loop.flush(&mut self.room).map_err(LoadError::EventLoop);
             }
             self.progress.observe(now_ns, self.room.counted());
@@ -236,6 +247,27 @@ impl Run<'_> {
             });
             let next_ns = if self.sent < last { self.schedule.due_ns(self.sent) } else { end_ns };
             self.turn(now_ns, next_ns.min(cursors_ns))?;
+        }
+    }
+
+    /// The window ends here and now.
+    fn cut_short(&mut self, now_ns: u64) -> Result<(), LoadError> {
+        let window_ns = &mut self.room.window_ns;
+        if now_ns <= window_ns.start {
+            return Err(LoadError::Halted);
+        }
+        window_ns.end = window_ns.end.min(now_ns);
+        self.is_cut_short = true;
+        Ok(())
+    }
+
+    /// How long the window was.
+    fn measured_s(&self, typing: &Typing) -> f64 {
+        if self.is_cut_short {
+            let window_ns = &self.room.window_ns;
+            typing.measure_s.min((window_ns.end - window_ns.start) as f64 / 1e9)
+        } else {
+            typing.measure_s
         }
     }
 
@@ -309,6 +341,10 @@ impl Run<'_> {
         let mut complete_ns = None;
         loop {
             let now_ns = self.session.clock.now_ns();
+            if self.session.is_halted() {
+                self.cut_short(now_ns)?;
+                return Ok((now_ns - start_ns) as f64 / 1e9);
+            }
             self.disturb(now_ns)?;
             let room = &mut self.room;
             let unacknowledged: usize = self.event_loop.clients().map(Client::unacknowledged).sum();
@@ -353,14 +389,16 @@ impl Run<'_> {
         generator_cpu: Cpu,
     ) -> TypingResult {
         let expected = self.expected(updates);
+        let (measure_s, is_cut_short) = (self.measured_s(typing), self.is_cut_short);
         let (mut room, schedule, disturbances) = (self.room, self.schedule, &self.disturbances);
         let (clients, documents) = (room.clients, room.documents);
         let offered_updates_per_s = typing.rate * f64::from(documents * room.writers);
         let measurable_share = expected as f64 / (updates * u64::from(clients - 1)).max(1) as f64;
-        let found = room.verification.finish(|reader, place| {
+        let found = room.verification.finish_between(|reader, place| {
             let (document, own) = (reader / clients, reader % clients == place);
-            let typed = || schedule.updates_of(place * documents + document, updates);
-            (!own).then(|| room.clocks.before(typed()))
+            let typed = || room.clocks.before(schedule.updates_of(place * documents + document, updates));
+            // Of a run that was cut short much is still on its way.
+            (!own).then(|| if is_cut_short { 0..=typed() } else { typed()..=typed() })
         });
         if !found.is_right() {
             room.failures.add(|| describe(&found));
@@ -368,7 +406,10 @@ impl Run<'_> {
         let present = &room.attendance;
         let (cursors, cursor_latency) = room
             .cursors
-            .map(|cursors| cursors.into_result(|seat| present.is_here(seat), &mut room.failures))
+            .map(|cursors| {
+                let is_judged = |seat| !is_cut_short && present.is_here(seat);
+                cursors.into_result(is_judged, &mut room.failures)
+            })
             .unzip();
         let rejoin = |cause| present.rejoin(cause).clone();
         let histograms = Histograms {
@@ -381,6 +422,7 @@ impl Run<'_> {
         };
         let slow_readers = typing.slow_readers.as_ref().map(|slow| SlowReaderResult {
             slow_readers: slow.per_document * documents,
+            live_latency: room.stalled_latency.summary(),
             closed_1013: room.slow.closed_1013,
             closed_otherwise: room.slow.closed_otherwise,
             cut: room.slow.cut,
@@ -391,10 +433,10 @@ impl Run<'_> {
         let deliveries = room.delivered_in_window;
         let per_delivery = |cost: ServerCost| cost.cpu.total_s * 1e6 / deliveries as f64;
         TypingResult {
-            measure_s: typing.measure_s,
+            measure_s,
             offered_deliveries_per_s: offered_updates_per_s * f64::from(clients - 1) * measurable_share,
             deliveries,
-            deliveries_per_s: deliveries as f64 / typing.measure_s,
+            deliveries_per_s: deliveries as f64 / measure_s,
             updates_sent: updates,
             latency: room.latency.summary(),
             ack_latency: histograms.ack_latency.summary(),
@@ -406,7 +448,7 @@ impl Run<'_> {
             cpu_per_delivery_us: server.filter(|_| deliveries > 0).map(per_delivery),
             server,
             generator_cpu,
-            generator_cpu_percent: 100.0 * generator_cpu.total_s / typing.measure_s,
+            generator_cpu_percent: 100.0 * generator_cpu.total_s / measure_s,
             fell_behind: self.fell_behind,
             cursors,
             slow_readers,

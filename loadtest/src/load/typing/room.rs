@@ -53,6 +53,9 @@ pub(super) struct Room {
     pub items: u64, // own echoes included
     pub item_messages: u64,
     pub latency: Latency,
+    /// When readers are stalled, and the latencies of the others of what was due then.
+    pub stall_ns: Range<u64>,
+    pub stalled_latency: Latency,
     pub ack_latency: Latency,
     pub send_lag: Latency,
     pub failures: Failures,
@@ -95,6 +98,8 @@ impl Room {
             items: 0,
             item_messages: 0,
             latency: Latency::default(),
+            stall_ns: 0..0,
+            stalled_latency: Latency::default(),
             ack_latency: Latency::default(),
             send_lag: Latency::default(),
             failures: Failures::default(),
@@ -241,6 +246,7 @@ impl Room {
             let handed_over = &self.handed_over[typist as usize];
             let is_measured = is_measured && !(clock < handed_over.end && clock >= handed_over.start);
             let (schedule, window_ns, latency) = (&self.schedule, &self.window_ns, &mut self.latency);
+            let (stall_ns, stalled_latency) = (&self.stall_ns, &mut self.stalled_latency);
             let clocks_of = &self.clocks;
             let mut fresh = 0;
             self.verification.receive(reader, place, clock..clock + len, carrier, |clocks| {
@@ -250,6 +256,9 @@ impl Room {
                     let due_ns = schedule.due_of(writer, nth);
                     if is_measured && window_ns.contains(&due_ns) {
                         latency.record_ns(now_ns.saturating_sub(due_ns));
+                        if stall_ns.contains(&due_ns) {
+                            stalled_latency.record_ns(now_ns.saturating_sub(due_ns));
+                        }
                     }
                 });
             });

@@ -89,7 +89,8 @@ fn write_verdict(out: &mut String, runs: &[RunFile]) {
         }
     }
     for run in runs.iter().filter(|run| !run.ok) {
-        let _ = write!(out, "<p><strong>Wrong:</strong> {}</p><ul>", escape(&run.label));
+        let verdict = if run.interrupted { "Interrupted, partial" } else { "Wrong" };
+        let _ = write!(out, "<p><strong>{verdict}:</strong> {}</p><ul>", escape(&run.label));
         run.failures.iter().for_each(|failure| {
             let _ = write!(out, "<li>{}</li>", escape(failure));
         });

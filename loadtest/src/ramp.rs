@@ -506,7 +506,7 @@ mod tests {
             measured(rate, if rate <= capacity { 50.0 } else { 150.0 }, 30.0)
         });
         let best = result.best.expect("confirmed").deliveries_per_s;
-        assert!(best <= 700.0 && best >= 700.0 * STEP_DOWN, "{best}");
+        assert!((700.0 * STEP_DOWN..=700.0).contains(&best), "{best}");
         let confirming: Vec<bool> =
             result.steps.iter().filter(|step| step.confirms).map(|step| step.passed).collect();
         assert!(confirming.len() > 2 && confirming.iter().rev().skip(1).all(|passed| !passed));

@@ -101,12 +101,12 @@ pub fn run(
     watch: &Watch,
     progress: &mut Progress,
 ) -> Result<(Outcome, Option<TokenCounts>), ProcessesError> {
-    if scenario.documents < processes {
-        return Err(ProcessesError::TooFewDocuments { processes, documents: scenario.documents });
-    }
     let window = Window::of(scenario).ok_or(ProcessesError::Kind(scenario.kind()))?;
     if let Some(what) = indivisible(scenario) {
         return Err(ProcessesError::Kind(what));
+    }
+    if scenario.documents < processes {
+        return Err(ProcessesError::TooFewDocuments { processes, documents: scenario.documents });
     }
     let clock = Clock::start();
     let memory_before = watch.memory()?;

@@ -102,7 +102,7 @@ mod tests {
         let joins = Overrides { joins: Some(1), ..Overrides::default() };
         assert_eq!(
             described("e-cold-join", joins),
-            "1 cold join of a document typed as automerge-paper, 1 at a time, for 20 s at most"
+            "1 cold join of a document typed as automerge-paper, 1 at a time, for 12 s at most"
         );
     }
 

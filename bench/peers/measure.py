@@ -39,7 +39,8 @@ def judged(folder: Path, code: int, crash: str) -> dict:
     try:
         report = json.loads((folder / "report").read_text())
     except ValueError:
-        return {"status": "failed", "reason": (errors.replace("\n", " ")[-300:] or f"exit code {code}") + crash}
+        said = errors.splitlines()[-1:] or [f"exit code {code}"]
+        return {"status": "failed", "reason": said[0][-300:] + crash}
     if code == 0 and report["ok"]:
         return {"status": "ok", "reason": "", "report": report}
     return {"status": "wrong", "reason": "; ".join(report["failures"])[:300], "report": report}

@@ -104,8 +104,10 @@ impl MasterKeys {
     /// Keys that live as long as the process: for tests and `dev`.
     #[must_use]
     pub fn ephemeral(versions: &[i64]) -> Self {
-        let keys: BTreeMap<_, _> =
-            versions.iter().filter_map(|&version| Some((version, usable(&random::bytes::<KEY_BYTES>())?))).collect();
+        let keys: BTreeMap<_, _> = versions
+            .iter()
+            .filter_map(|&version| Some((version, usable(&random::bytes::<KEY_BYTES>())?)))
+            .collect();
         let newest = keys.keys().next_back().copied().unwrap_or_default();
         Self { keys, newest }
     }

@@ -43,9 +43,9 @@ export WIRESOCKET_TRACES ?= $(wildcard $(CURDIR)/../shared/traces)
 
 test: test-deps lint test-rust test-js
 
-# Chromium and npm from Debian; cargo-deny is optional, because building it takes longer than our tests.
+# Chromium, npm and PostgreSQL (the tests start a cluster of their own) from Debian; cargo-deny is optional, because building it takes longer than our tests.
 test-deps:
-	@tuning/install-packages npm:npm node:nodejs chromium:chromium python3:python3
+	@tuning/install-packages npm:npm node:nodejs chromium:chromium python3:python3 pg_ctlcluster:postgresql
 
 test-rust: $(PLAYGROUND)
 ifeq ($(NEXTEST),yes)

@@ -64,7 +64,7 @@ pub(super) async fn issue(
     let (kid, sealed) = keys::active(dashboard, app.tenant).await?;
     let key = match dashboard.signer.opened(&kid) {
         Some(key) => key,
-        None => dashboard.signer.keep(&kid, keys::unseal(dashboard, app.tenant, &kid, &sealed)?),
+        None => dashboard.signer.keep(&kid, keys::unseal(dashboard, app.tenant, &kid, &sealed).await?),
     };
     let claims = claims(dashboard, app, plan, scope);
     let token = dashboard.signer.sign(&kid, key, claims).await?;

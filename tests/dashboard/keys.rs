@@ -7,6 +7,7 @@ use axum::http::{Request, StatusCode, header};
 use serde_json::json;
 use wiresocket::dashboard::keys::{self, KeysError, Upkeep};
 use wiresocket::dashboard::master::{self, KeySource, MasterKeys};
+use wiresocket::dashboard::store::{Columns, query};
 
 use crate::stage::{API, Stage, kid};
 
@@ -30,6 +31,10 @@ pub async fn a_new_key_is_published_before_it_signs_and_the_old_one_verifies_aft
     assert_eq!(done, Upkeep { taken_over: 1, ..Upkeep::default() });
     assert_eq!(signer().await, rotation.kid);
     assert_eq!(keys::upkeep(&stage.dashboard).await.unwrap(), Upkeep::default());
+
+    let sealed = "SELECT COUNT(*) AS found FROM signing_keys WHERE sealed_private IS NOT NULL";
+    let sealed = query(sealed).fetch_one(stage.dashboard.home.reader()).await.unwrap();
+    assert_eq!(sealed.int("found").unwrap(), 1, "a key that no longer signs keeps no private half");
 
     // Until the last token that it signed has expired everywhere: 900 + 300 + 300.
     stage.clock.advance(1499);

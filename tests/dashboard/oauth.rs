@@ -12,6 +12,9 @@ use crate::stage::{API, ISSUER, OFFLINE, PASSWORD, START, Stage, client_credenti
 
 const TOKEN: &str = "/connect/token";
 
+/// The fields of a request, and the status and error it is answered with.
+type Case<'a> = (Vec<(&'a str, &'a str)>, u16, &'a str);
+
 pub async fn a_token_says_what_the_contract_says(stage: Stage) {
     let (tenant, _) = stage.tenant("owner@example.com").await;
     let credentials = stage.app_in(tenant, LicenseRegion::UsEast1, &["myapp.com", "localhost:3000"]).await;
@@ -64,7 +67,7 @@ pub async fn every_error_is_one_of_the_specifications(stage: Stage) {
     let right = [("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret)];
     let with = |more: &[(&'static str, &'static str)]| [&right[..], more].concat();
     let without = |name: &str| right.iter().copied().filter(|(field, _)| *field != name).collect::<Vec<_>>();
-    let rows: [(Vec<(&str, &str)>, u16, &str); 13] = [
+    let rows: [Case<'_>; 13] = [
         (vec![], 400, "invalid_request"),
         (without("grant_type"), 400, "invalid_request"),
         (without("client_id"), 401, "invalid_client"),

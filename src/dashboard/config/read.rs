@@ -469,6 +469,22 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_file_names_every_key() {
+        let documented = include_str!("../../../tuning/dashboard.toml");
+        for section in ["dashboard", "database", "regions.aws-eu-west-1", "keys", "tokens", "http", "log"] {
+            // What serde says of an unknown key lists the known ones.
+            let text = format!("[{section}]\nno_such_key = 1\n");
+            let error = toml::from_str::<File>(&text).err().unwrap().to_string();
+            let known: Vec<_> = error.split('`').skip(3).step_by(2).collect();
+            assert!(!known.is_empty(), "{error}");
+            for key in known {
+                let is_there = |line: &str| line.trim_start_matches('#').starts_with(&format!("{key} = "));
+                assert!(documented.lines().any(is_there), "{section}.{key} is not documented");
+            }
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_place_and_nearest_key() {
         assert_eq!(
             problems_with("[tokens]\nacces_token_s = 5\n"),

@@ -269,8 +269,8 @@ pub(super) async fn active(dashboard: &Dashboard, tenant: Uuid) -> Result<(Strin
     Ok((row.text("kid")?, row.text("sealed_private")?))
 }
 
-/// Opens a private key.
-pub(super) fn unseal(
+/// The private key, opened on a blocking thread: taking one apart costs more than a signature.
+pub(super) async fn unseal(
     dashboard: &Dashboard,
     tenant: Uuid,
     kid: &str,
@@ -279,5 +279,5 @@ pub(super) fn unseal(
     let failed = |source| KeysError::Sealed { kid: kid.to_owned(), source };
     let pem = dashboard.master.open(&purpose(tenant, kid), sealed).map_err(failed)?;
     let pem = String::from_utf8(pem).map_err(|_| failed(OpenError::Form))?;
-    Ok(SigningKey::from_pem(&pem)?)
+    Ok(dashboard.signer.run(move || SigningKey::from_pem(&pem)).await??)
 }

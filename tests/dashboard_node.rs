@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 use support::server::run;
-use support::{DashboardServer, NodeSetup, Replica, Server};
+use support::{Cluster, DashboardServer, NodeSetup, Replica, Server};
 
 const API: &str = "WireSocket.API";
 
@@ -28,9 +28,24 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
 }
 
+const UNLIMITED: &str = "[http]\njwks_per_10_minutes = 0\n";
+
 #[test]
 fn a_node_accepts_what_the_token_endpoint_issues() {
-    let dashboard = DashboardServer::start("[http]\njwks_per_10_minutes = 0\n");
+    accepts_what_is_issued(DashboardServer::start(UNLIMITED));
+}
+
+#[test]
+fn a_node_accepts_what_the_token_endpoint_issues_on_postgresql() {
+    match Cluster::start() {
+        Some(cluster) => {
+            accepts_what_is_issued(DashboardServer::start_on(&cluster.new_database(), UNLIMITED))
+        }
+        None => eprintln!("skipped: PostgreSQL's binaries are missing; `make test-deps` installs them"),
+    }
+}
+
+fn accepts_what_is_issued(dashboard: DashboardServer) {
     let line = dashboard.stdout();
     assert!(line.contains("ops@example.com") && line.contains("one-time password"), "{line}");
     let credentials = app(&dashboard);
@@ -63,7 +78,7 @@ fn a_node_accepts_what_the_token_endpoint_issues() {
 
 #[test]
 fn a_revoked_key_ends_its_sessions_and_the_next_token_works() {
-    let dashboard = DashboardServer::start("[http]\njwks_per_10_minutes = 0\n");
+    let dashboard = DashboardServer::start(UNLIMITED);
     let credentials = app(&dashboard);
     let node = node(&dashboard);
     let answer = dashboard.token(&credentials, API);

@@ -3,6 +3,8 @@
 //! An app's row is in its region's database alone. What the home database knows of it is the id, in subscriptions and in
 //! the audit log. A change here is one transaction in the region; its audit entry travels through the region's outbox.
 
+use std::fmt;
+
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
@@ -48,11 +50,18 @@ pub struct NewApp {
 }
 
 /// An app's credentials; the secret is shown this once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub app: Uuid,
     pub client_id: String,
     pub client_secret: String,
+}
+
+impl fmt::Debug for Credentials {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("client_id", &self.client_id).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

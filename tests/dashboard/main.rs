@@ -5,6 +5,7 @@
 
 mod apps;
 mod audit;
+#[path = "../support/cluster.rs"]
 mod cluster;
 mod keys;
 mod oauth;

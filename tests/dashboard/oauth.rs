@@ -217,6 +217,9 @@ pub async fn whoever_fails_too_often_has_to_wait(stage: Stage) {
 pub async fn the_metadata_names_the_endpoints(stage: Stage) {
     let document = stage.get("/.well-known/oauth-authorization-server").await;
     assert_eq!(document.status, StatusCode::OK);
+    let preflight = stage.send(Request::options(TOKEN), Body::empty()).await;
+    assert_eq!(preflight.status, StatusCode::NO_CONTENT, "a page of any origin may refresh");
+    assert_eq!(preflight.header(header::ACCESS_CONTROL_ALLOW_ORIGIN), "*");
     assert_eq!(document.json["issuer"], ISSUER);
     assert_eq!(document.json["token_endpoint"], format!("{ISSUER}/connect/token"));
     assert_eq!(document.json["grant_types_supported"], json!(["client_credentials", "refresh_token"]));

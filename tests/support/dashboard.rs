@@ -12,7 +12,7 @@ use super::http::{self, Response};
 use super::keys::ISSUER;
 use super::server::{BINARY, Process, run};
 
-/// A running dashboard on an SQLite file of its own.
+/// A running dashboard, on an SQLite file of its own unless told otherwise.
 #[derive(Debug)]
 pub struct DashboardServer {
     process: Process,
@@ -26,14 +26,25 @@ impl DashboardServer {
     #[track_caller]
     pub fn start(more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
+        let home = format!("sqlite:{}", dir.path().join("home.db").display());
+        Self::start_in(dir, &home, more)
+    }
+
+    /// The same on a database that is there already.
+    #[track_caller]
+    pub fn start_on(home: &str, more: &str) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary directory"), home, more)
+    }
+
+    #[track_caller]
+    fn start_in(dir: TempDir, home: &str, more: &str) -> Self {
         let master_key = dir.path().join("master-key-1");
         let (code, _, stderr) = run(&["admin", "generate-master-key", master_key.to_str().expect("UTF-8")]);
         assert_eq!(code, Some(0), "{stderr}");
         let config = dir.path().join("dashboard.toml");
         let text = format!(
             "[dashboard]\nlisten = \"127.0.0.1:0\"\nissuer = \"{ISSUER}\"\noperator_email = \"ops@example.com\"\n\
-             [database]\nhome = \"sqlite:{}\"\n[master_keys]\n1 = {{ file = \"{}\" }}\n[log]\nformat = \"json\"\n{more}",
-            dir.path().join("home.db").display(),
+             [database]\nhome = \"{home}\"\n[master_keys]\n1 = {{ file = \"{}\" }}\n[log]\nformat = \"json\"\n{more}",
             master_key.display(),
         );
         std::fs::write(&config, text).expect("the configuration is written");

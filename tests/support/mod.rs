@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, unsafe_code, clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod client;
+pub mod cluster;
 pub mod dashboard;
 pub mod http;
 pub mod jwks;
@@ -17,6 +18,7 @@ pub mod wire;
 use std::time::{Duration, Instant};
 
 pub use self::client::{Answer, Client, Incoming, Upgrade};
+pub use self::cluster::Cluster;
 pub use self::dashboard::DashboardServer;
 pub use self::keys::{Tenant, Token, test_key};
 pub use self::metrics::Metrics;

@@ -196,8 +196,7 @@ pub async fn revoke(dashboard: &Dashboard, actor: &Actor, tenant: Uuid, kid: &st
     let mut successor = None;
     if active.execute(&mut *tx).await?.rows_affected() == 1 {
         successor = activate_next(&mut tx, now, tenant).await?;
-        if successor.is_none() {
-            insert(&mut tx, now, now, tenant, "active", &replacement).await?;
+        if successor.is_none() && insert(&mut tx, now, now, tenant, "active", &replacement).await? {
             successor = Some(replacement.kid);
         }
     } else {

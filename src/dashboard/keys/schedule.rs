@@ -23,18 +23,21 @@ pub struct Upkeep {
 /// Does whatever is due. Safe to repeat, and to run on several dashboards at once.
 ///
 /// # Errors
-/// [`KeysError`]; what was done stays done, the rest is for the next pass.
+/// The first [`KeysError`]. One tenant's trouble holds up no other's keys.
 pub async fn upkeep(dashboard: &Dashboard) -> Result<Upkeep, KeysError> {
-    let mut done = Upkeep::default();
+    let (mut done, mut first_error) = (Upkeep::default(), None);
     for tenant in due_for_rotation(dashboard).await? {
         match rotate(dashboard, &Actor::system(), tenant).await {
             Ok(_) => done.begun += 1,
             Err(KeysError::Rotating) => {}
-            Err(error) => return Err(error),
+            Err(error) => first_error = first_error.or(Some(error)),
         }
     }
     for tenant in due_for_take_over(dashboard).await? {
-        done.taken_over += u32::from(take_over(dashboard, tenant).await?);
+        match take_over(dashboard, tenant).await {
+            Ok(taken_over) => done.taken_over += u32::from(taken_over),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
     }
     let now = dashboard.now();
     let mut tx = dashboard.home.begin().await?;
@@ -42,7 +45,7 @@ pub async fn upkeep(dashboard: &Dashboard) -> Result<Upkeep, KeysError> {
         query("UPDATE signing_keys SET state = 'gone' WHERE state = 'retired' AND gone_at <= $1").bind(now);
     done.gone = update.execute(&mut *tx).await?.rows_affected();
     tx.commit().await?;
-    Ok(done)
+    first_error.map_or(Ok(done), Err)
 }
 
 /// Tenants whose active key has signed for long enough, so early that its successor is published in time.

@@ -11,6 +11,7 @@
 
 mod migrate;
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -52,8 +53,15 @@ impl StoreError {
 }
 
 /// Where a database is: `sqlite:PATH` or `postgres://…`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
+
+impl fmt::Debug for DatabaseUrl {
+    /// Without a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DatabaseUrl").field(&self.shown()).finish()
+    }
+}
 
 impl DatabaseUrl {
     fn is_sqlite(&self) -> bool {
@@ -216,6 +224,7 @@ mod tests {
     fn a_password_in_a_url_is_not_shown() {
         let url: DatabaseUrl = "postgres://dash:secret@db.example/wiresocket".parse().unwrap();
         assert_eq!(url.shown(), "postgres://dash@db.example/wiresocket");
+        assert!(!format!("{url:?}").contains("secret"));
         assert_eq!("sqlite:/var/lib/a.db".parse::<DatabaseUrl>().unwrap().shown(), "sqlite:/var/lib/a.db");
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+#[derive(Debug)]
 pub struct Cluster {
     server: Child,
     dir: TempDir,

@@ -2,7 +2,7 @@
 #
 #   make dev     build and run a demo node with its playground
 #   make test    install what the tests need, then lints, licences and every test
-#   make bench   micro-benchmarks
+#   make bench   micro-benchmarks; bench-peers, bench-growth, bench-instructions: see bench/README.md
 #   make lint    formatting, clippy, licences of the dependencies
 
 SHELL := /bin/bash
@@ -65,8 +65,41 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	tests/licences
 
+# --- measuring: bench/README.md ----------------------------------------------------------------------------------
+
+.PHONY: bench-peers bench-peers-report bench-peers-install bench-growth bench-programs bench-instructions
+
 bench:
 	$(CARGO) bench -p wiresocket-bench
+
+# WIRESOCKET= and LOADTEST= name other binaries than those of this tree: then nothing is built.
+bench-programs:
+	@tuning/install-packages python3:python3
+ifeq ($(and $(WIRESOCKET),$(LOADTEST)),)
+	$(CARGO) build --release -p wiresocket -p wiresocket-loadtest --bin wiresocket --bin wiresocket-loadtest
+endif
+
+bench-peers-install:
+	@tuning/install-packages npm:npm node:nodejs g++:g++
+	@bench/peers/install.sh
+
+# ROUNDS=3 SCENARIOS=A,B-ramp PEERS=wiresocket,y-sweet
+bench-peers: bench-programs bench-peers-install
+	@python3 -m bench.peers.run
+
+# The table and the page again, from the newest runs.
+bench-peers-report:
+	@python3 -m bench.peers.run again
+
+# ROUNDS=3 CURVES=history,shards POINTS_MAX=1000
+bench-growth: bench-programs
+	@python3 -m bench.growth.run
+
+# PATHS='turn|apply' BASE=the JSON of another commit
+bench-instructions:
+	@command -v valgrind >/dev/null || { echo "needs valgrind: apt-get install valgrind" >&2; exit 1; }
+	$(CARGO) build --release -p wiresocket-bench --bin instructions
+	@python3 -m bench.instructions
 
 clean:
 	$(CARGO) clean

@@ -1,5 +1,6 @@
 //! Time as the pure modules see it: a value handed in, never a clock that is read.
 
+use std::ops::Add;
 use std::time::Duration;
 
 /// One reading of both clocks, taken once per loop turn by whoever drives a pure module.
@@ -11,10 +12,48 @@ pub struct Now {
     pub unix_s: u64,
 }
 
+/// A monotonic time as those keep it who keep many: a [`Duration`] since the process started takes twice the room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    ns: u64, // good for 584 years
+}
+
+impl Moment {
+    /// After every other.
+    pub const MAX: Self = Self { ns: u64::MAX };
+}
+
+impl From<Duration> for Moment {
+    fn from(since_start: Duration) -> Self {
+        Self { ns: u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX) }
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Duration;
+
+    fn add(self, by: Duration) -> Duration {
+        Duration::from_nanos(self.ns) + by
+    }
+}
+
 impl Now {
     /// The same moment moved on by `by`, for tests and simulations that drive time.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         Self { monotonic: self.monotonic + by, unix_s: self.unix_s + by.as_secs() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_the_duration_it_was_made_of() {
+        let at = Duration::new(3, 7);
+        assert_eq!(Moment::from(at) + Duration::from_secs(1), Duration::new(4, 7));
+        assert!(Moment::from(at) < Moment::from(at + Duration::from_nanos(1)));
+        assert_eq!(Moment::from(Duration::MAX), Moment::MAX);
     }
 }

@@ -6,7 +6,6 @@
 
 use crate::lib0::Malformed;
 use crate::target::Target;
-use crate::update::EMPTY_STATE_VECTOR;
 use crate::wire::websocket::{
     BINARY, CLOSE, CONTINUATION, FrameError, PING, PONG, Parsed, UpgradeError, parse, parse_upgrade,
     write_frame,
@@ -16,6 +15,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Buffers above this are given back once they are empty.
@@ -56,6 +56,7 @@ pub enum Event<'a> {
     /// A step 2 after the first one.
     State(&'a [u8]),
     Update(&'a [u8]),
+    Awareness(&'a [u8]),
     /// The server's step 1. Must be answered with [`Client::send_step_2`].
     StateAsked(&'a [u8]),
     /// The message that was due at `due_ns` is taken, or refused.
@@ -89,7 +90,8 @@ pub struct Client {
     protocol: Protocol,
     document: Rc<str>,
     accept: Rc<str>,
-    token: Rc<str>,
+    token: Arc<str>,
+    state_vector: Box<[u8]>,
     phase: Phase,
     was_live: bool,
     partial: Vec<u8>,
@@ -98,23 +100,26 @@ pub struct Client {
     out_written: usize,
     unacknowledged: VecDeque<u64>,
     pub(crate) waits_for_writable: bool,
+    pub(crate) is_paused: bool,
     pub(crate) queued: bool,
     pub bytes_received: u64,
     pub messages_received: u64,
 }
 
 impl Client {
-    /// Adopts a connecting, non-blocking socket and queues the upgrade request on it.
+    /// Adopts a connecting, non-blocking socket and queues the upgrade request on it. Once connected it
+    /// asks for what `state_vector` lacks.
     pub fn new(
         number: u32,
         stream: TcpStream,
         target: &Target,
         document: Rc<str>,
         accept: Rc<str>,
-        token: Rc<str>,
+        token: Arc<str>,
+        state_vector: Box<[u8]>,
     ) -> Self {
         let mut out = Vec::with_capacity(512);
-        target.write_request(&mut out, &document);
+        target.write_request(&mut out, &document, &token);
         Self {
             number,
             stream,
@@ -122,6 +127,7 @@ impl Client {
             document,
             accept,
             token,
+            state_vector,
             phase: Phase::Upgrading,
             was_live: false,
             partial: Vec::new(),
@@ -130,6 +136,7 @@ impl Client {
             out_written: 0,
             unacknowledged: VecDeque::new(),
             waits_for_writable: false,
+            is_paused: false,
             queued: false,
             bytes_received: 0,
             messages_received: 0,
@@ -171,6 +178,26 @@ impl Client {
         if self.phase == Phase::Live {
             self.protocol.write_keep_alive(&mut self.out, &self.document);
         }
+    }
+
+    /// Hands in a newer token; whether the connection was ready for that.
+    pub fn send_token(&mut self, token: &Arc<str>) -> bool {
+        if self.phase == Phase::Live {
+            self.token = token.clone();
+            self.protocol.write_token(&mut self.out, &self.document, token);
+        }
+        self.phase == Phase::Live
+    }
+
+    /// Queues an awareness update.
+    pub fn send_awareness(&mut self, update: &[u8]) {
+        self.protocol.write_awareness(&mut self.out, &self.document, update);
+    }
+
+    /// Says goodbye, as a browser tab that is closed.
+    pub fn send_close(&mut self) {
+        const NORMAL_CLOSURE: u16 = 1000;
+        write_frame(&mut self.out, CLOSE, &NORMAL_CLOSURE.to_be_bytes());
     }
 
     /// Messages the server has not yet acknowledged (always 0 where it never does).
@@ -331,7 +358,7 @@ impl Client {
 
     fn ask_for_state(&mut self) {
         self.phase = Phase::Syncing;
-        self.protocol.write_step_1(&mut self.out, &self.document, &EMPTY_STATE_VECTOR);
+        self.protocol.write_step_1(&mut self.out, &self.document, &self.state_vector);
     }
 
     #[inline]
@@ -339,6 +366,7 @@ impl Client {
         self.messages_received += 1;
         let event = match self.protocol.parse(&self.document, payload)? {
             Message::Update(update) => Event::Update(update),
+            Message::Awareness(update) => Event::Awareness(update),
             Message::Ack { accepted } => {
                 let due_ns = self.unacknowledged.pop_front().ok_or(Ended::UnexpectedAck)?;
                 Event::Ack { accepted, due_ns: (due_ns != NOT_MEASURED).then_some(due_ns) }
@@ -377,6 +405,7 @@ fn release_if_large(buffer: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::update::EMPTY_STATE_VECTOR;
     use crate::wire::websocket::{KEY, accept_key, write_server_header};
     use std::net::TcpListener;
 
@@ -392,6 +421,7 @@ mod tests {
                 Event::Synced(state) => format!("synced {}", state.len()),
                 Event::State(state) => format!("state {}", state.len()),
                 Event::Update(update) => format!("update {}", update.len()),
+                Event::Awareness(update) => format!("awareness {}", update.len()),
                 Event::StateAsked(_) => "asked".to_owned(),
                 Event::Ack { accepted, due_ns } => format!("ack {accepted} {due_ns:?}"),
                 Event::Ended(ended) => format!("ended: {ended}"),
@@ -405,7 +435,15 @@ mod tests {
         let stream = TcpStream::connect(address).expect("connected");
         let (peer, _) = listener.accept().expect("accepted");
         let target = Target::new(&format!("ws://{address}"), protocol, None, None, None).expect("a target");
-        let client = Client::new(0, stream, &target, "doc".into(), accept_key(KEY).into(), "tok".into());
+        let client = Client::new(
+            0,
+            stream,
+            &target,
+            "doc".into(),
+            accept_key(KEY).into(),
+            "tok".into(),
+            EMPTY_STATE_VECTOR.into(),
+        );
         (client, peer)
     }
 

@@ -1,9 +1,16 @@
-//! When every update is due. Pure arithmetic: nothing waits here, nothing is stored per update.
+//! When every update is due, and which clocks it takes. Pure arithmetic: nothing waits here, nothing is
+//! stored per update.
 //!
 //! Updates come at even intervals over all writers together, one writer after the other, so writer
-//! `w` types its `k`-th character as update `k * writers + w`. The schedule is fixed before the run
+//! `w` types its `k`-th update as update `k * writers + w`. The schedule is fixed before the run
 //! and never slips: an update that goes out late is still measured from the instant it was due
 //! (no coordinated omission).
+//!
+//! [`Clocks`] says which update of its writer a clock belongs to: the same number where every update is
+//! one character, else a look-up in the table of one period.
+
+use std::ops::Range;
+use std::rc::Rc;
 
 /// A fixed plan of updates. Times are nanoseconds on the run's clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,10 +33,10 @@ impl Schedule {
         self.start_ns + (number as f64 * self.interval_ns) as u64
     }
 
-    /// When writer `writer` types the character with this clock.
+    /// When writer `writer` types its update `nth`.
     #[inline]
-    pub fn due_of(&self, writer: u32, clock: u32) -> u64 {
-        self.due_ns(u64::from(clock) * self.writers + u64::from(writer))
+    pub fn due_of(&self, writer: u32, nth: u32) -> u64 {
+        self.due_ns(u64::from(nth) * self.writers + u64::from(writer))
     }
 
     /// Whose turn update `number` is.
@@ -52,9 +59,102 @@ impl Schedule {
     }
 
     /// How many of the first `count` updates are this writer's.
-    pub fn clocks_of(&self, writer: u32, count: u64) -> u32 {
+    pub fn updates_of(&self, writer: u32, count: u64) -> u32 {
         let before = count + self.writers - 1 - u64::from(writer);
         (before / self.writers) as u32
+    }
+}
+
+/// Which clocks a writer's updates take.
+#[derive(Debug, Clone)]
+pub enum Clocks {
+    /// Update `k` is clock `k`.
+    One,
+    /// They repeat after a period (or end with it, where nobody types for longer).
+    Periodic(Rc<Period>),
+}
+
+/// The clocks of one period of updates.
+#[derive(Debug)]
+pub struct Period {
+    starts: Vec<u32>,      // by update: its first clock; one more for the end
+    update_of: Vec<u32>,   // by clock
+    with_clocks: Vec<u32>, // by update: how many of those before it have clocks; one more for the end
+}
+
+impl Period {
+    /// From the number of clocks of each update; some must have any.
+    pub fn new(clocks: impl IntoIterator<Item = u32>) -> Self {
+        let mut period = Self { starts: vec![0], update_of: Vec::new(), with_clocks: vec![0] };
+        let (mut end, mut with_clocks) = (0, 0);
+        for (update, clocks) in clocks.into_iter().enumerate() {
+            end += clocks;
+            with_clocks += u32::from(clocks > 0);
+            period.starts.push(end);
+            period.with_clocks.push(with_clocks);
+            period.update_of.resize(end as usize, update as u32);
+        }
+        assert!(end > 0, "a period needs an update with clocks");
+        period
+    }
+
+    fn updates(&self) -> u32 {
+        self.starts.len() as u32 - 1
+    }
+
+    fn clocks(&self) -> u32 {
+        self.update_of.len() as u32
+    }
+
+    /// The update that a clock belongs to, and the clock behind its last.
+    #[inline]
+    fn update_of(&self, clock: u32) -> (u32, u32) {
+        let (period, clock) = (clock / self.clocks(), clock % self.clocks());
+        let update = self.update_of[clock as usize];
+        let end = self.starts[update as usize + 1];
+        (period * self.updates() + update, period * self.clocks() + end)
+    }
+}
+
+impl Clocks {
+    /// Clocks taken by a writer's first `updates` updates.
+    pub fn before(&self, updates: u32) -> u32 {
+        match self {
+            Self::One => updates,
+            Self::Periodic(period) => {
+                let (periods, rest) = (updates / period.updates(), updates % period.updates());
+                periods * period.clocks() + period.starts[rest as usize]
+            }
+        }
+    }
+
+    /// How many of a writer's first `updates` updates have clocks: only those can be told apart.
+    pub fn measurable(&self, updates: u32) -> u32 {
+        match self {
+            Self::One => updates,
+            Self::Periodic(period) => {
+                let (periods, rest) = (updates / period.updates(), updates % period.updates());
+                periods * period.with_clocks[period.updates() as usize] + period.with_clocks[rest as usize]
+            }
+        }
+    }
+
+    /// Calls `found` with each update whose last clock is among `clocks`.
+    #[inline]
+    pub fn completed(&self, clocks: Range<u32>, mut found: impl FnMut(u32)) {
+        match self {
+            Self::One => clocks.for_each(found),
+            Self::Periodic(period) => {
+                let mut clock = clocks.start;
+                while clock < clocks.end {
+                    let (update, end) = period.update_of(clock);
+                    if end <= clocks.end {
+                        found(update);
+                    }
+                    clock = end;
+                }
+            }
+        }
     }
 }
 
@@ -81,8 +181,8 @@ mod tests {
             let writer = schedule.writer(number);
             let clock = (number / u64::from(writers)) as u32;
             prop_assert_eq!(schedule.due_of(writer, clock), schedule.due_ns(number));
-            prop_assert_eq!(schedule.clocks_of(writer, number), clock);
-            prop_assert_eq!(schedule.clocks_of(writer, number + 1), clock + 1);
+            prop_assert_eq!(schedule.updates_of(writer, number), clock);
+            prop_assert_eq!(schedule.updates_of(writer, number + 1), clock + 1);
         }
 
         #[test]
@@ -91,8 +191,35 @@ mod tests {
             let count = schedule.count_before(1000 + span);
             prop_assert!(schedule.due_ns(count) >= 1000 + span);
             prop_assert!(count == 0 || schedule.due_ns(count - 1) < 1000 + span);
-            let by_writer: u64 = (0..writers).map(|writer| u64::from(schedule.clocks_of(writer, count))).sum();
+            let by_writer: u64 = (0..writers).map(|writer| u64::from(schedule.updates_of(writer, count))).sum();
             prop_assert_eq!(by_writer, count);
+        }
+
+        /// Against a list of every clock's update, however the clocks arrive in pieces.
+        #[test]
+        fn every_update_is_found_once_by_its_last_clock(
+            lengths in prop::collection::vec(0u32..5, 1..12),
+            cuts in prop::collection::vec(1u32..9, 1..60),
+        ) {
+            prop_assume!(lengths.iter().any(|len| *len > 0));
+            let clocks = Clocks::Periodic(Rc::new(Period::new(lengths.iter().copied())));
+            let (mut found, mut at) = (Vec::new(), 0);
+            for cut in cuts {
+                clocks.completed(at..at + cut, |update| found.push(update));
+                at += cut;
+            }
+            let (mut expected, mut update, mut end) = (Vec::new(), 0u32, 0);
+            while end <= at {
+                prop_assert_eq!(clocks.before(update), end);
+                prop_assert_eq!(clocks.measurable(update) as usize, expected.len());
+                let len = lengths[update as usize % lengths.len()];
+                end += len;
+                if len > 0 && end <= at {
+                    expected.push(update);
+                }
+                update += 1;
+            }
+            prop_assert_eq!(found, expected);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What is driven: the server's address, the protocol, and how the token is handed over.
 
+use crate::tokens::Tokens;
 use crate::wire::Protocol;
 use crate::wire::websocket::KEY;
 use serde::Deserialize;
 use std::io::{self, BufRead};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// How a client hands its token over.
@@ -69,12 +71,15 @@ pub struct Target {
     pub address: SocketAddr,
     pub protocol: Protocol,
     host: String,
-    /// Request target with `{document}` in it.
+    /// Request target with `{document}` in it, and `{token}` where it carries one.
     path: String,
-    /// Whole header lines.
+    /// Whole header lines, `{token}` as in the path.
     headers: String,
-    /// For the in-band form.
-    token: String,
+    pub tokens: Tokens,
+    /// Are renewed tokens handed over on connections that live?
+    pub renews_in_band: bool,
+    /// Loopback addresses that other processes of the load tester leave from.
+    pub first_source: u32,
 }
 
 impl Target {
@@ -85,6 +90,17 @@ impl Target {
         protocol: Protocol,
         path: Option<&str>,
         token: Option<&str>,
+        form: Option<TokenForm>,
+    ) -> Result<Self, TargetError> {
+        Self::with_tokens(url, protocol, path, Tokens::fixed(token), form)
+    }
+
+    /// The same for tokens that differ or are renewed.
+    pub fn with_tokens(
+        url: &str,
+        protocol: Protocol,
+        path: Option<&str>,
+        tokens: Tokens,
         form: Option<TokenForm>,
     ) -> Result<Self, TargetError> {
         if url.starts_with("wss://") {
@@ -112,15 +128,14 @@ impl Target {
         if form == TokenForm::InBand && protocol != Protocol::Hocuspocus {
             return Err(TargetError::InBandElsewhere);
         }
-        match (form, token) {
-            (TokenForm::InBand, _) | (_, None) => {}
-            (TokenForm::Query, Some(token)) => add_query(&mut path, &format!("token={token}")),
-            (TokenForm::Protocol, Some(token)) => {
-                headers = format!("Sec-WebSocket-Protocol: access_token, {token}\r\n");
+        match form {
+            _ if tokens.of(0).is_none() => {}
+            TokenForm::InBand => {}
+            TokenForm::Query => add_query(&mut path, "token={token}"),
+            TokenForm::Protocol => {
+                headers = "Sec-WebSocket-Protocol: access_token, {token}\r\n".to_owned();
             }
-            (TokenForm::Header, Some(token)) => {
-                headers = format!("Authorization: Bearer {token}\r\n");
-            }
+            TokenForm::Header => headers = "Authorization: Bearer {token}\r\n".to_owned(),
         }
         Ok(Self {
             url: url.to_owned(),
@@ -129,24 +144,27 @@ impl Target {
             host: host.to_owned(),
             path,
             headers,
-            // Hocuspocus wants an Auth message even from those who have nothing to say in it.
-            token: token.unwrap_or("loadtest").to_owned(),
+            tokens,
+            renews_in_band: protocol == Protocol::Hocuspocus,
+            first_source: 0,
         })
     }
 
     /// The upgrade request for one document.
-    pub fn write_request(&self, out: &mut Vec<u8>, document: &str) {
-        let path = self.path.replace("{document}", document);
+    pub fn write_request(&self, out: &mut Vec<u8>, document: &str, token: &str) {
+        let path = self.path.replace("{document}", document).replace("{token}", token);
+        let headers = self.headers.replace("{token}", token);
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{}\r\n",
-            self.host, self.headers
+            self.host, headers
         );
         out.extend_from_slice(request.as_bytes());
     }
 
-    pub fn token(&self) -> &str {
-        &self.token
+    /// Hocuspocus wants an Auth message even from those who have nothing to say in it.
+    pub fn token(&self, connection: u32) -> Arc<str> {
+        self.tokens.of(connection).unwrap_or_else(|| "loadtest".into())
     }
 }
 
@@ -183,7 +201,7 @@ mod tests {
     ) -> String {
         let target = Target::new(url, protocol, path, token, form).expect("a good target");
         let mut out = Vec::new();
-        target.write_request(&mut out, "doc-1");
+        target.write_request(&mut out, "doc-1", &target.token(0));
         String::from_utf8(out).expect("ASCII")
     }
 

@@ -95,7 +95,7 @@ impl Trace {
 
     /// `edits` single-character edits, `inserts` of them insertions: typing forward in runs, runs of
     /// backspaces, now and then a jump elsewhere. The same every time.
-    fn generate(edits: usize, inserts: usize) -> Self {
+    pub(crate) fn generate(edits: usize, inserts: usize) -> Self {
         let mut random = 0x5eed_u64;
         let mut dice = |sides: u64| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -135,12 +135,27 @@ impl Trace {
         self.edits.len()
     }
 
-    /// What the edits come to, by a gap buffer: edits are mostly next to one another, so that moving
-    /// the gap is cheap where moving the whole rest of the text would take minutes.
+    /// Each edit: its position (in characters), how many characters it deletes, what it inserts.
+    pub fn patches(&self) -> impl Iterator<Item = (u32, u32, &str)> {
+        self.edits.iter().map(|Patch(position, deleted, inserted)| (*position, *deleted, inserted.as_str()))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(patches: Vec<(u32, u32, String)>) -> Self {
+        let edits = patches.into_iter().map(|(at, deleted, inserted)| Patch(at, deleted, inserted)).collect();
+        Self { source: "a test".to_owned(), edits }
+    }
+
     fn text(&self) -> String {
+        self.text_after(self.edits.len())
+    }
+
+    /// What the first `edits` edits come to, by a gap buffer: edits are mostly next to one another, so that moving
+    /// the gap is cheap where moving the whole rest of the text would take minutes.
+    pub fn text_after(&self, edits: usize) -> String {
         let mut before: Vec<char> = Vec::new();
         let mut after: Vec<char> = Vec::new(); // reversed
-        for Patch(position, deleted, inserted) in &self.edits {
+        for Patch(position, deleted, inserted) in &self.edits[..edits] {
             let position = *position as usize;
             while before.len() > position {
                 after.extend(before.pop());

@@ -5,10 +5,11 @@
 //! per delivery as long as the server is right.
 //!
 //! A repeated item is a duplicate only in an update: in a step 2 the server may include what the
-//! reader already has (it can't know), so that is counted apart and is not wrong.
+//! reader already has (it can't know), so that is counted apart and is not wrong. Neither is an update
+//! that repeats what the reader's last step 2 brought (it may have been on its way), but it is waste.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// How an item came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +18,8 @@ pub enum Carrier {
     State,
 }
 
-/// What was found wrong, in items. All zero but `resent` for a right server.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+/// What was found wrong, in items. All zero but `resent` and `overlapping` for a right server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Findings {
     /// Never arrived.
     pub lost: u64,
@@ -30,6 +31,20 @@ pub struct Findings {
     pub foreign: u64,
     /// Arrived again inside a step 2: allowed.
     pub resent: u64,
+    /// Arrived again in an update, after a step 2 had brought it: allowed, and waste.
+    pub overlapping: u64,
+}
+
+impl std::ops::AddAssign for Findings {
+    fn add_assign(&mut self, other: Self) {
+        let Self { lost, duplicated, reordered, foreign, resent, overlapping } = other;
+        self.lost += lost;
+        self.duplicated += duplicated;
+        self.reordered += reordered;
+        self.foreign += foreign;
+        self.resent += resent;
+        self.overlapping += overlapping;
+    }
 }
 
 impl Findings {
@@ -43,6 +58,7 @@ pub struct Verification {
     writers: u32,
     next: Vec<u32>, // [reader * writers + writer]
     gaps: HashMap<usize, Vec<Range<u32>>>,
+    states: HashMap<usize, Range<u32>>, // what the last step 2 brought
     findings: Findings,
 }
 
@@ -53,6 +69,7 @@ impl Verification {
             writers,
             next: vec![0; readers as usize * writers as usize],
             gaps: HashMap::new(),
+            states: HashMap::new(),
             findings: Findings::default(),
         }
     }
@@ -70,7 +87,7 @@ impl Verification {
     ) {
         let cell = reader as usize * self.writers as usize + writer as usize;
         let next = self.next[cell];
-        if clocks.start == next {
+        if clocks.start == next && carrier == Carrier::Update {
             self.next[cell] = clocks.end;
             fresh(clocks);
         } else {
@@ -92,6 +109,11 @@ impl Verification {
         mut fresh: impl FnMut(Range<u32>),
     ) {
         let next = self.next[cell];
+        if carrier == Carrier::State {
+            let state = self.states.entry(cell).or_insert_with(|| clocks.clone());
+            // One step 2 may bring several ranges, one behind the other.
+            *state = if state.end == clocks.start { state.start..clocks.end } else { clocks.clone() };
+        }
         let ahead = clocks.start.max(next)..clocks.end.max(next);
         if clocks.start > next {
             self.gaps.entry(cell).or_default().push(next..clocks.start);
@@ -126,24 +148,57 @@ impl Verification {
         let again = behind.len() as u64 - filled;
         match carrier {
             Carrier::Update => {
+                let state = self.states.get(&cell).cloned().unwrap_or(0..0);
+                let brought = behind.start.max(state.start)..behind.end.min(state.end);
+                let overlapping = (brought.len() as u64).min(again);
                 self.findings.reordered += filled;
-                self.findings.duplicated += again;
+                self.findings.overlapping += overlapping;
+                self.findings.duplicated += again - overlapping;
             }
             Carrier::State => self.findings.resent += again, // a gap filled by a resync is no reordering
         }
     }
 
+    /// Notes that the connection ended of a reader who had its step 2. What is still missing then, though
+    /// later items came, won't come any more: it is lost, even if a step 2 brings it after the reader's
+    /// return. (Before its step 2 a reader may well get updates that come after what it lacks.)
+    pub fn leave(&mut self, reader: u32) {
+        let cells = self.cells(reader);
+        for cell in cells {
+            let missing = self.gaps.remove(&cell).unwrap_or_default();
+            self.findings.lost += missing.iter().map(|gap| gap.len() as u64).sum::<u64>();
+        }
+    }
+
+    /// How many items of each writer the reader has without a gap: what it offers when it returns.
+    pub fn known(&self, reader: u32) -> impl Iterator<Item = u32> {
+        self.cells(reader).map(|cell| {
+            let first_gap = self.gaps.get(&cell).into_iter().flatten().map(|gap| gap.start).min();
+            first_gap.unwrap_or(self.next[cell])
+        })
+    }
+
+    fn cells(&self, reader: u32) -> Range<usize> {
+        let first = reader as usize * self.writers as usize;
+        first..first + self.writers as usize
+    }
+
     /// Judges at the end: `typed(reader, writer)` is how many items the reader must have of that
     /// writer, or `None` if it needs none (its own).
-    pub fn finish(mut self, typed: impl Fn(u32, u32) -> Option<u32>) -> Findings {
+    pub fn finish(self, typed: impl Fn(u32, u32) -> Option<u32>) -> Findings {
+        self.finish_between(|reader, writer| typed(reader, writer).map(|typed| typed..=typed))
+    }
+
+    /// The same where a reader may have left before it had everything: at least, and at most, so many.
+    pub fn finish_between(mut self, typed: impl Fn(u32, u32) -> Option<RangeInclusive<u32>>) -> Findings {
         let gaps = std::mem::take(&mut self.gaps);
         for (cell, &next) in self.next.iter().enumerate() {
             let (reader, writer) = (cell as u32 / self.writers, cell as u32 % self.writers);
             let Some(typed) = typed(reader, writer) else {
                 continue;
             };
-            self.findings.lost += u64::from(typed.saturating_sub(next));
-            self.findings.foreign += u64::from(next.saturating_sub(typed));
+            self.findings.lost += u64::from(typed.start().saturating_sub(next));
+            self.findings.foreign += u64::from(next.saturating_sub(*typed.end()));
             let missing = gaps.get(&cell).into_iter().flatten();
             self.findings.lost += missing.map(|gap| gap.len() as u64).sum::<u64>();
         }
@@ -218,6 +273,30 @@ mod tests {
         verification.receive(1, 0, 0..3, Carrier::Update, |_| {});
         let found = verification.finish(|reader, writer| (reader == 1 && writer == 0).then_some(3));
         assert_eq!(found, Findings::default());
+    }
+
+    #[test]
+    fn an_update_may_repeat_what_the_last_step_2_brought_but_nothing_else() {
+        let mut verification = Verification::new(1, 1);
+        receive(&mut verification, 0..4);
+        verification.receive(0, 0, 4..6, Carrier::State, |_| {});
+        verification.receive(0, 0, 6..9, Carrier::State, |_| {});
+        receive(&mut verification, 2..12);
+        receive(&mut verification, 9..12);
+        let found = verification.finish(|_, _| Some(12));
+        assert_eq!(found, Findings { duplicated: 2 + 3, overlapping: 5, ..Findings::default() });
+    }
+
+    #[test]
+    fn a_gap_that_a_return_heals_was_still_lost() {
+        let mut verification = Verification::new(1, 2);
+        receive(&mut verification, 0..2);
+        receive(&mut verification, 4..6);
+        assert_eq!(verification.known(0).collect::<Vec<_>>(), [2, 0]);
+        verification.leave(0);
+        verification.receive(0, 0, 2..7, Carrier::State, |_| {});
+        let found = verification.finish(|_, writer| (writer == 0).then_some(7));
+        assert_eq!(found, Findings { lost: 2, resent: 4, ..Findings::default() });
     }
 
     proptest! {

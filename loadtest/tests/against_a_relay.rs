@@ -10,8 +10,9 @@ use wiresocket_loadtest::load::typing::{TypingResult, run};
 use wiresocket_loadtest::load::{LoadError, Session};
 use wiresocket_loadtest::progress::Progress;
 use wiresocket_loadtest::relay::{Fault, Relay};
-use wiresocket_loadtest::scenario::{Overrides, Scenario};
+use wiresocket_loadtest::scenario::{Churn, Overrides, Scenario, SlowReaders, Typing};
 use wiresocket_loadtest::target::Target;
+use wiresocket_loadtest::update::pattern::Mix;
 use wiresocket_loadtest::update::typist::Positions;
 use wiresocket_loadtest::verification::Findings;
 use wiresocket_loadtest::wire::Protocol;
@@ -106,6 +107,53 @@ fn a_reordered_update_is_found() {
     let result = type_against(Some(Fault::Delay { nth: 10 }));
     assert_eq!(result.verification, Findings { reordered: 3, ..Findings::default() });
     assert!(!result.failures.is_empty());
+}
+
+/// The small scenario with one more table.
+fn type_more(fault: Option<Fault>, change: impl FnOnce(&mut Typing)) -> Result<TypingResult, LoadError> {
+    let server = Server::start(fault);
+    let mut scenario = small();
+    change(scenario.typing.as_mut().expect("a typing scenario"));
+    let target = Target::new(&server.url(), Protocol::Relay, None, None, None).expect("a target");
+    let session = Session::new(&scenario, &target, None).expect("a session");
+    run(&session, scenario.typing.as_ref().expect("a typing scenario"), &mut Progress::silent())
+}
+
+#[test]
+fn a_paste_is_one_delivery_and_all_its_items_are_lost_with_it() {
+    let pastes = |typing: &mut Typing| {
+        typing.mix = Some(Mix { characters: 0, pastes: 1, paste_length: 7, formatting: 0 });
+    };
+    let result = type_more(None, pastes).expect("a result");
+    assert!(result.failures.is_empty(), "{:?}", result.failures);
+    assert_eq!(result.latency.expect("latencies").count, 3 * 2 * 20 * 3);
+    let result = type_more(Some(Fault::Lose { nth: 10 }), pastes).expect("a result");
+    assert_eq!(result.verification, Findings { lost: 7 * 3, ..Findings::default() });
+}
+
+#[test]
+fn a_reader_that_stalls_gets_everything_and_is_not_measured() {
+    let stall = |typing: &mut Typing| {
+        typing.slow_readers = Some(SlowReaders {
+            per_document: 1,
+            at_s: 0.1,
+            for_s: 0.2,
+            bytes_per_s: 0,
+            receive_buffer_bytes: 4096,
+        });
+    };
+    let result = type_more(None, stall).expect("a result");
+    assert!(result.failures.is_empty(), "{:?}", result.failures);
+    assert_eq!(result.latency.expect("latencies").count, 3 * 2 * 20 * 2);
+    let slow = result.slow_readers.expect("slow readers");
+    assert_eq!((slow.slow_readers, slow.closed_1013, slow.closed_otherwise, slow.cut), (3, 0, 0, 0));
+}
+
+#[test]
+fn whoever_returns_to_a_relay_would_get_nothing_so_that_is_refused() {
+    let churn = |typing: &mut Typing| typing.churn = Some(Churn { rate: 1.0, away_s: 0.1 });
+    let error = type_more(None, churn).expect_err("refused");
+    assert!(matches!(error, LoadError::NeedsDocuments("typing.churn")), "{error}");
 }
 
 #[test]

@@ -114,6 +114,9 @@ impl Engine {
         let (greeted, room_key) = (session.greeted, session.room);
         let Some(room) = self.rooms.get_mut(room_key) else { return };
         let (changed, shown) = (behind.changes != room.changes, behind.shown != room.awareness.changes());
+        if let Some(turn) = &mut room.turn {
+            turn.has_all(key);
+        }
         room.updated_at = room.updated_at.max(now.monotonic.saturating_sub(self.settings.shrink_after));
         if behind.asked {
             self.answer_step_one(key, &behind.state);

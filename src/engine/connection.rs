@@ -18,7 +18,7 @@ use crate::protocol::close::Refusal;
 use crate::protocol::document::{AppId, DocumentId, DocumentName};
 use crate::protocol::message::{self, Framing, HocuspocusFrame, Message, Wire};
 use crate::protocol::websocket;
-use crate::time::Now;
+use crate::time::{Moment, Now};
 
 /// A socket that finished its upgrade.
 #[derive(Debug)]
@@ -32,17 +32,17 @@ pub struct Connection {
     /// Apps in which this socket holds one of `maxConnections`; `None` while the answer is out.
     pub(super) apps: SmallVec<[AppClaim; 1]>,
     next_channel: u32,
-    pub(super) opened_at: Duration,
-    pub(super) received_at: Duration,
-    pub(super) sent_at: Duration,
-    pub(super) pinged_at: Duration,
+    pub(super) opened_at: Moment,
+    pub(super) received_at: Moment,
+    pub(super) sent_at: Moment,
+    pub(super) pinged_at: Moment,
     /// When it last was refused a document or left one: the beginning of a time without any.
     pub(super) idle_since: Option<Duration>,
     pub(super) drain_at: Option<Duration>,
     /// What it sent while nobody with a valid token was behind it.
     unauthenticated_bytes: usize,
     /// When it is looked at next: of the timers set for it, only the one of this time counts.
-    pub(super) check_at: Duration,
+    pub(super) check_at: Moment,
 }
 
 /// This socket's place in one app's `maxConnections`.
@@ -62,7 +62,7 @@ pub struct Channel {
     pub(super) state: ChannelState,
     /// Messages that came before the channel was open.
     pub(super) held: Vec<Box<[u8]>>,
-    pub(super) created_at: Duration,
+    pub(super) created_at: Moment,
     pub(super) renewal_asked: bool,
 }
 
@@ -88,6 +88,7 @@ impl Channel {
         state: ChannelState,
         created_at: Duration,
     ) -> Self {
+        let created_at = created_at.into();
         Self { id, key: key.into(), grant, state, held: Vec::new(), created_at, renewal_asked: false }
     }
 
@@ -152,7 +153,7 @@ impl Engine {
     pub(super) fn connection_opened(&mut self, now: Now, id: ConnectionId, opening: Opening) {
         self.counters.connections += 1;
         let link = self.links.insert(Link::new(Target::Socket(id)));
-        let at = now.monotonic;
+        let at = now.monotonic.into();
         let connection = Connection {
             link,
             wire: opening.document.is_some().then_some(Wire::YWebsocket),
@@ -168,7 +169,7 @@ impl Engine {
             idle_since: None,
             drain_at: None,
             unauthenticated_bytes: 0,
-            check_at: Duration::MAX,
+            check_at: Moment::MAX,
         };
         self.connections.insert(id, connection);
         self.check_connection(now, id);
@@ -204,7 +205,7 @@ impl Engine {
 
     pub(super) fn connection_received(&mut self, now: Now, id: ConnectionId, message: Incoming<'_>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.received_at = now.monotonic;
+        connection.received_at = now.monotonic.into();
         let link = connection.link;
         match message {
             Incoming::Binary(bytes) => {
@@ -422,7 +423,7 @@ impl Engine {
     pub(super) fn connection_resumed(&mut self, now: Now, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         // It was the server that did not read while the client did not: its silence doesn't count.
-        connection.received_at = now.monotonic;
+        connection.received_at = now.monotonic.into();
         let link = connection.link;
         self.mail_remote_channels(id, || MailBody::Resumed);
         self.link_resumed(now, link);

@@ -11,7 +11,7 @@ use super::timers::Timer;
 use crate::protocol::close::Refusal;
 use crate::protocol::message::{Framing, Wire};
 use crate::protocol::websocket;
-use crate::time::Now;
+use crate::time::{Moment, Now};
 
 impl Engine {
     /// Looks at everything a connection must keep, and sets the timer for the next look.
@@ -34,7 +34,7 @@ impl Engine {
         };
         if ping_due {
             if let Some(connection) = self.connections.get_mut(id) {
-                connection.pinged_at = at;
+                connection.pinged_at = at.into();
             }
             if let Some(frames) = self.frames(link) {
                 websocket::write_ping(frames, &[]);
@@ -42,7 +42,7 @@ impl Engine {
         }
         if keep_alive_due {
             if let Some(connection) = self.connections.get_mut(id) {
-                connection.sent_at = at;
+                connection.sent_at = at.into();
             }
             if let (Some(key), Some(frames)) = (keep_alive, self.frames(link)) {
                 framing(&key).keep_alive(frames);
@@ -50,14 +50,14 @@ impl Engine {
         }
         self.check_tokens(now, id);
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.check_at = Duration::MAX;
+            connection.check_at = Moment::MAX;
             self.schedule_check(now, id);
         }
     }
 
     /// A connection's timer fired; an earlier one may have done its work.
     pub(super) fn connection_timer(&mut self, now: Now, id: ConnectionId) {
-        if self.connections.get(id).is_some_and(|connection| connection.check_at <= now.monotonic) {
+        if self.connections.get(id).is_some_and(|connection| connection.check_at <= now.monotonic.into()) {
             self.check_connection(now, id);
         }
     }
@@ -67,9 +67,9 @@ impl Engine {
         let Some(connection) = self.connections.get(id) else { return };
         let next = self.next_check(now, connection);
         if let Some(connection) = self.connections.get_mut(id)
-            && next < connection.check_at
+            && Moment::from(next) < connection.check_at
         {
-            connection.check_at = next;
+            connection.check_at = next.into();
             self.timers.set(next, Timer::Connection(id));
         }
     }

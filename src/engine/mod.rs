@@ -219,7 +219,7 @@ impl Engine {
             match link.target {
                 Target::Socket(connection) => {
                     if let Some(connection) = self.connections.get_mut(connection) {
-                        connection.sent_at = now.monotonic;
+                        connection.sent_at = now.monotonic.into();
                     }
                     return Some(connection);
                 }

@@ -13,7 +13,7 @@ use super::document::Document;
 use super::session::Session;
 use super::slab::Key;
 use super::timers::Timer;
-use super::turn::Turn;
+use super::turn::{About, Turn};
 use crate::protocol::close::Refusal;
 use crate::protocol::document::DocumentId;
 use crate::protocol::message::{Framing, Wire};
@@ -77,6 +77,7 @@ impl Engine {
         &mut self,
         room_key: Key,
         author: Option<Key>,
+        about: About,
         write: impl Fn(Framing<'_>, &mut Vec<u8>),
     ) {
         let Some(room) = self.rooms.get_mut(room_key) else { return };
@@ -92,11 +93,11 @@ impl Engine {
         }
         let turn = turn.get_or_insert_with(|| self.turns.take());
         if *y_websocket > 0 {
-            turn.y_websocket.push(author, |out| write(Framing::YWebsocket, out));
+            turn.y_websocket.push(author, about, |out| write(Framing::YWebsocket, out));
         }
         if *hocuspocus > 0 {
             let framing = Framing::Hocuspocus { key: id.name.as_str() };
-            turn.hocuspocus.push(author, |out| write(framing, out));
+            turn.hocuspocus.push(author, about, |out| write(framing, out));
         }
         if *own_key > 0 {
             for &other in sessions.iter().filter(|other| Some(**other) != author) {
@@ -142,7 +143,7 @@ impl Engine {
     pub(super) fn relay_awareness(&mut self, room_key: Key, changed: &Entries) {
         if !changed.is_empty() {
             let entries = changed.finish();
-            self.relay(room_key, None, |framing, out| framing.awareness(out, &entries));
+            self.relay(room_key, None, About::Awareness, |framing, out| framing.awareness(out, &entries));
         }
     }
 

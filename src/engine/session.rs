@@ -13,7 +13,7 @@ use super::link::Target;
 use super::slab::Key;
 use super::state_vector::StateVector;
 use super::timers::Timer;
-use super::turn::Turn;
+use super::turn::{About, Turn};
 use super::updates::Outcome;
 use crate::protocol::close::Refusal;
 use crate::protocol::document::DocumentId;
@@ -99,7 +99,7 @@ impl Engine {
         let key = self.sessions.insert(session);
         room.sessions.push(key);
         if let Some(turn) = &mut room.turn {
-            turn.join(key);
+            turn.has_all(key);
         }
         if let Some(link) = self.links.get_mut(link) {
             link.sessions.push(key);
@@ -233,6 +233,9 @@ impl Engine {
         }
         let Some(room) = self.rooms.get_mut(room_key) else { return };
         let update = room.document.encode_since(state);
+        if let Some(turn) = &mut room.turn {
+            turn.has(key, About::Document);
+        }
         self.counters.crdt_panics += room.document.take_panics();
         self.watch_for_shrinking(room_key);
         self.reply(key, |framing, out| framing.step_two(out, &update));

@@ -7,11 +7,26 @@
 use super::slab::Key;
 use crate::protocol::message::Wire;
 
+/// What a frame of a turn is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    Document,
+    Awareness,
+}
+
 /// Where one frame ends in its segment, and the session that must not get it back.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     end: u32,
+    about: About,
     author: Option<Key>,
+}
+
+/// From where on a segment is for a session: what is before that it has already.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beginning {
+    document: u32,
+    awareness: u32,
 }
 
 /// The frames of one turn in one framing.
@@ -23,18 +38,22 @@ pub struct Segment {
 
 impl Segment {
     /// Appends the frame that `write` writes; `author` doesn't get it back.
-    pub fn push(&mut self, author: Option<Key>, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn push(&mut self, author: Option<Key>, about: About, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
-        let end = u32::try_from(self.bytes.len()).expect("a turn reads less than 4 GiB");
-        self.entries.push(Entry { end, author });
+        let end = self.end();
+        self.entries.push(Entry { end, about, author });
     }
 
-    /// Appends to `out` everything from `begin` on that `session` did not write itself, and says how many frames that was.
-    pub fn copy_for(&self, session: Key, begin: usize, out: &mut Vec<u8>) -> u64 {
+    /// Appends to `out` everything that is for `session` and that it did not write itself, and says how many frames that was.
+    fn copy_for(&self, session: Key, begin: Beginning, out: &mut Vec<u8>) -> u64 {
         let mut frames = 0;
-        let (mut start, mut end) = (begin, begin);
-        for entry in self.entries.iter().filter(|entry| entry.end as usize > begin) {
-            if entry.author == Some(session) {
+        let (mut start, mut end) = (0, 0);
+        for entry in &self.entries {
+            let begin = match entry.about {
+                About::Document => begin.document,
+                About::Awareness => begin.awareness,
+            };
+            if entry.author == Some(session) || entry.end <= begin {
                 out.extend_from_slice(&self.bytes[start..end]);
                 start = entry.end as usize;
             } else {
@@ -42,8 +61,12 @@ impl Segment {
             }
             end = entry.end as usize;
         }
-        out.extend_from_slice(&self.bytes[start..end.max(start)]);
+        out.extend_from_slice(&self.bytes[start..end]);
         frames
+    }
+
+    fn end(&self) -> u32 {
+        u32::try_from(self.bytes.len()).expect("a turn reads less than 4 GiB")
     }
 
     pub fn clear(&mut self) {
@@ -61,21 +84,37 @@ impl Segment {
 pub struct Turn {
     pub y_websocket: Segment,
     pub hocuspocus: Segment,
-    /// Sessions that joined in the midst of it, each with the lengths of both segments then. What is before that is
-    /// not for them: they would take who had left by then for somebody who is here.
-    newcomers: Vec<(Key, usize, usize)>,
+    /// Sessions that joined, or were told how things stand, in the midst of it, each with where both segments begin for
+    /// it. What is before that they would get twice, and they would take who had left by then for somebody who is here.
+    newcomers: Vec<(Key, Beginning, Beginning)>,
 }
 
 impl Turn {
-    /// A session joins; it gets what comes from now on.
-    pub fn join(&mut self, session: Key) {
-        self.newcomers.push((session, self.y_websocket.bytes.len(), self.hocuspocus.bytes.len()));
+    /// A session joins, or was told all there is: it gets what comes from now on.
+    pub fn has_all(&mut self, session: Key) {
+        self.has(session, About::Document);
+        self.has(session, About::Awareness);
+    }
+
+    /// A session was told how things stand with the one or the other: of that it gets what comes from now on.
+    pub fn has(&mut self, session: Key, about: About) {
+        let at = self.newcomers.iter().position(|newcomer| newcomer.0 == session).unwrap_or_else(|| {
+            self.newcomers.push((session, Beginning::default(), Beginning::default()));
+            self.newcomers.len() - 1
+        });
+        let (_, y_websocket, hocuspocus) = &mut self.newcomers[at];
+        for (begin, end) in [(y_websocket, self.y_websocket.end()), (hocuspocus, self.hocuspocus.end())] {
+            match about {
+                About::Document => begin.document = end,
+                About::Awareness => begin.awareness = end,
+            }
+        }
     }
 
     /// Appends to `out` what a session on this wire gets of the turn, and says how many frames that was.
     pub fn copy_for(&self, session: Key, wire: Wire, out: &mut Vec<u8>) -> u64 {
         let joined = self.newcomers.iter().find(|newcomer| newcomer.0 == session);
-        let &(_, y_websocket, hocuspocus) = joined.unwrap_or(&(session, 0, 0));
+        let (y_websocket, hocuspocus) = joined.map_or_else(Default::default, |&(_, y, h)| (y, h));
         match wire {
             Wire::YWebsocket => self.y_websocket.copy_for(session, y_websocket, out),
             Wire::Hocuspocus => self.hocuspocus.copy_for(session, hocuspocus, out),
@@ -127,11 +166,11 @@ mod tests {
         for (author, text) in
             [(Some(a), "1"), (Some(a), "2"), (Some(b), "3"), (None, "4"), (Some(a), "5"), (Some(b), "6")]
         {
-            segment.push(author, |out| out.extend_from_slice(text.as_bytes()));
+            segment.push(author, About::Document, |out| out.extend_from_slice(text.as_bytes()));
         }
         let copy = |session| {
             let mut out = Vec::new();
-            let frames = segment.copy_for(session, 0, &mut out);
+            let frames = segment.copy_for(session, Beginning::default(), &mut out);
             (String::from_utf8(out).unwrap(), frames)
         };
         assert_eq!(copy(a), ("346".to_owned(), 3));
@@ -139,20 +178,33 @@ mod tests {
         assert_eq!(copy(c), ("123456".to_owned(), 6));
     }
 
+    fn got(turn: &Turn, session: Key) -> (String, u64) {
+        let mut out = Vec::new();
+        let frames = turn.copy_for(session, Wire::YWebsocket, &mut out);
+        (String::from_utf8(out).unwrap(), frames)
+    }
+
     #[test]
     fn who_joins_in_the_midst_gets_what_comes_then() {
         let mut slab = Slab::default();
         let (a, b) = (slab.insert(()), slab.insert(()));
         let mut turn = Turn::default();
-        turn.y_websocket.push(None, |out| out.push(b'1'));
-        turn.join(b);
-        turn.y_websocket.push(Some(a), |out| out.push(b'2'));
-        turn.y_websocket.push(Some(b), |out| out.push(b'3'));
-        turn.y_websocket.push(None, |out| out.push(b'4'));
-        for (session, expected) in [(a, ("134", 3)), (b, ("24", 2))] {
-            let mut out = Vec::new();
-            let frames = turn.copy_for(session, Wire::YWebsocket, &mut out);
-            assert_eq!((std::str::from_utf8(&out).unwrap(), frames), expected);
-        }
+        let push = |turn: &mut Turn, author, about, byte: u8| {
+            turn.y_websocket.push(author, about, |out| out.push(byte));
+        };
+        push(&mut turn, None, About::Awareness, b'1');
+        turn.has_all(b);
+        push(&mut turn, Some(a), About::Document, b'2');
+        push(&mut turn, Some(b), About::Document, b'3');
+        push(&mut turn, None, About::Awareness, b'4');
+        assert_eq!(got(&turn, a), ("134".to_owned(), 3));
+        assert_eq!(got(&turn, b), ("24".to_owned(), 2));
+        // It asks for the document: of that it has all by now, of awareness not.
+        turn.has(b, About::Document);
+        push(&mut turn, Some(a), About::Document, b'5');
+        assert_eq!(got(&turn, b), ("45".to_owned(), 2));
+        turn.has_all(b);
+        assert_eq!(got(&turn, b), (String::new(), 0));
+        assert_eq!(got(&turn, a), ("134".to_owned(), 3));
     }
 }

@@ -5,6 +5,7 @@ use super::document::{Applied, ApplyError, Parked};
 use super::ops::Verdict;
 use super::prescan;
 use super::slab::Key;
+use super::turn::About;
 use crate::protocol::close::Refusal;
 use crate::protocol::document::AppId;
 use crate::protocol::message::Wire;
@@ -98,7 +99,7 @@ impl Engine {
         if let Some(meter) = self.meters.get_mut(&app) {
             meter.spend();
         }
-        self.relay(room_key, author, |framing, out| framing.update(out, update));
+        self.relay(room_key, author, About::Document, |framing, out| framing.update(out, update));
         Ok(true)
     }
 

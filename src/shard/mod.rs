@@ -44,9 +44,12 @@ use crate::time::Now;
 /// The largest read from a socket, and so the most that one socket brings into one turn.
 const READ_BYTES: usize = 64 << 10;
 
-/// How long a shard waits for its sockets at most: the engine's timers need no precision beyond it. As often it lets
-/// glommio's reactor run, which has little to do: nothing of glommio's is outstanding but this one task.
+/// How precisely time-outs are kept: those that fall due within one such time share a waking.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How long a shard waits for its sockets at most. As often it lets glommio's reactor run, which has little to do: nothing
+/// of glommio's is outstanding but this one task.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// glommio's preemption timer, which it arms just before it runs tasks. If the thread is kept from the CPU until that has
 /// fired (100 ms by default: a busy host, a stolen CPU), glommio 0.9.0 runs nothing, takes the timer's event, and parks
@@ -186,7 +189,7 @@ impl Shard {
         let mut ready = Vec::new();
         let mut visited_reactor = Instant::now();
         while !self.stopping {
-            let timeout = if self.mailbox.may_sleep() { TICK } else { Duration::ZERO };
+            let timeout = if self.mailbox.may_sleep() { self.wait_at_most() } else { Duration::ZERO };
             self.poller.wait(timeout, &mut ready)?;
             self.mailbox.awake();
             let began = Instant::now();
@@ -207,12 +210,22 @@ impl Shard {
             if !ready.is_empty() || letters > 0 {
                 self.metrics.turn_us.saturating_record(began.elapsed().as_micros() as u64);
             }
-            if began - visited_reactor >= TICK {
+            if began - visited_reactor >= WAIT_MAX {
                 visited_reactor = began;
                 glommio::executor().yield_task_queue_now().await;
             }
         }
         Ok(())
+    }
+
+    /// Until the next time-out; what did not fit into another thread's queue is tried again soon.
+    fn wait_at_most(&self) -> Duration {
+        if !self.to_control.is_empty() || self.backlog.iter().any(|letters| !letters.is_empty()) {
+            return TICK;
+        }
+        let closing = self.deadlines.peek().map(|Reverse((at, _))| *at);
+        let next = [self.engine.poll_timeout(), closing, self.accept_again_at].into_iter().flatten().min();
+        next.map_or(WAIT_MAX, |at| at.saturating_sub(self.started.elapsed()).clamp(TICK, WAIT_MAX))
     }
 
     /// Carries out what the engine wants and writes what it has, until nothing is left of either.

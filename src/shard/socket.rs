@@ -47,15 +47,7 @@ pub enum ReadOutcome {
 impl Socket {
     #[must_use]
     pub const fn new(fd: OwnedFd, peer: SocketAddr, stage: Stage) -> Self {
-        Self {
-            fd,
-            peer,
-            stage,
-            interest: Interest::READ,
-            outbox: Outbox { bytes: Vec::new(), sent: 0 },
-            stalled: false,
-            shut: false,
-        }
+        Self { fd, peer, stage, interest: Interest::READ, outbox: Outbox(None), stalled: false, shut: false }
     }
 
     pub fn read(&self, buffer: &mut [u8]) -> ReadOutcome {
@@ -84,11 +76,11 @@ impl Socket {
     /// When the connection is gone.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if !self.outbox.is_empty() {
-            self.outbox.bytes.extend_from_slice(bytes);
+            self.outbox.push(bytes);
             return Ok(());
         }
         let sent = send(self.fd.as_raw_fd(), bytes)?;
-        self.outbox.bytes.extend_from_slice(&bytes[sent..]);
+        self.outbox.push(&bytes[sent..]);
         Ok(())
     }
 
@@ -99,7 +91,7 @@ impl Socket {
     pub fn flush(&mut self) -> io::Result<usize> {
         let mut flushed = 0;
         while !self.outbox.is_empty() {
-            let sent = send(self.fd.as_raw_fd(), &self.outbox.bytes[self.outbox.sent..])?;
+            let sent = send(self.fd.as_raw_fd(), self.outbox.front())?;
             if sent == 0 {
                 break;
             }
@@ -130,9 +122,13 @@ impl AsRawFd for Socket {
     }
 }
 
-/// Bytes that the kernel did not take yet. Empty, it holds no memory.
+/// Bytes that the kernel did not take yet. Most sockets have none, and then it is as small as can be.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct Outbox(Option<Box<Waiting>>);
+
+/// Never empty.
+#[derive(Debug, Default)]
+struct Waiting {
     bytes: Vec<u8>,
     sent: usize,
 }
@@ -142,22 +138,33 @@ impl Outbox {
     const COMPACT_BYTES: usize = 256 << 10;
 
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.bytes.len() - self.sent
+    pub fn len(&self) -> usize {
+        self.front().len()
     }
 
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.is_none()
+    }
+
+    fn front(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |waiting| &waiting.bytes[waiting.sent..])
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.0.get_or_insert_default().bytes.extend_from_slice(bytes);
+        }
     }
 
     fn advance(&mut self, count: usize) {
-        self.sent += count;
-        if self.is_empty() {
-            *self = Self { bytes: Vec::new(), sent: 0 };
-        } else if self.sent >= Self::COMPACT_BYTES && self.sent * 2 >= self.bytes.len() {
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
+        let Some(waiting) = &mut self.0 else { return };
+        waiting.sent += count;
+        if waiting.sent == waiting.bytes.len() {
+            self.0 = None;
+        } else if waiting.sent >= Self::COMPACT_BYTES && waiting.sent * 2 >= waiting.bytes.len() {
+            waiting.bytes.drain(..waiting.sent);
+            waiting.sent = 0;
         }
     }
 }
@@ -207,6 +214,7 @@ mod tests {
             socket.flush().unwrap();
         }
         assert_eq!(received, sent);
-        assert_eq!((socket.outbox.len(), socket.outbox.bytes.capacity()), (0, 0));
+        assert_eq!(socket.outbox.len(), 0);
+        assert!(socket.outbox.is_empty(), "it holds no memory");
     }
 }

@@ -5,13 +5,16 @@
 //! load calls [`EventLoop::turn`] until it is content.
 
 pub mod poller;
+mod renewal;
 
 use crate::client::{Client, Ended, Handler};
 use crate::measure::Clock;
 use crate::target::Target;
+use crate::update::EMPTY_STATE_VECTOR;
 use crate::wire::websocket::{KEY, accept_key};
 use poller::{Poller, Ready};
-use socket2::{Domain, Protocol as Transport, Socket, Type};
+use renewal::Renewal;
+use socket2::{Domain, Protocol as Transport, SockRef, Socket, Type};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -31,8 +34,9 @@ pub struct EventLoop {
     clients: Vec<Option<Client>>,
     queued: Vec<u32>,
     accept: Rc<str>,
-    token: Rc<str>,
+    renewal: Renewal,
     source_addresses: u32,
+    receive_buffer_bytes: Option<usize>,
     keep_alive_ns: u64,
     keep_alives: VecDeque<(u64, u32)>, // when and whose, soonest first
     bytes_received: u64,
@@ -57,9 +61,10 @@ impl EventLoop {
             clients: Vec::new(),
             queued: Vec::new(),
             accept: accept_key(KEY).into(),
-            token: target.token().into(),
+            renewal: Renewal::new(&target),
             target,
             source_addresses,
+            receive_buffer_bytes: None,
             keep_alive_ns: keep_alive.as_nanos() as u64,
             keep_alives: VecDeque::new(),
             bytes_received: 0,
@@ -67,18 +72,92 @@ impl EventLoop {
         })
     }
 
-    /// Opens a connection for `document`; its number is the count of those opened before.
+    /// Opens a connection for `document` and someone who has nothing of it; its number is the count of
+    /// those opened before.
     pub fn connect(&mut self, document: Rc<str>) -> io::Result<u32> {
+        let number = self.add_seat();
+        self.connect_again(number, document, EMPTY_STATE_VECTOR.into())?;
+        Ok(number)
+    }
+
+    /// A number for connections to come, without any as yet.
+    pub fn add_seat(&mut self) -> u32 {
         let number = self.clients.len() as u32;
-        let stream = self.open_socket(number)?;
-        self.poller.add(stream.as_fd(), u64::from(number), true)?;
-        let mut client =
-            Client::new(number, stream, &self.target, document, self.accept.clone(), self.token.clone());
-        client.waits_for_writable = true;
-        self.clients.push(Some(client));
+        self.clients.push(None);
         let keep_alive_ns = self.clock.now_ns() + self.keep_alive_ns;
         self.keep_alives.push_back((keep_alive_ns, number));
-        Ok(number)
+        number
+    }
+
+    /// Opens a connection under a number whose former one is closed, for someone who has what
+    /// `state_vector` says. Not to be called by a handler.
+    pub fn connect_again(
+        &mut self,
+        number: u32,
+        document: Rc<str>,
+        state_vector: Box<[u8]>,
+    ) -> io::Result<()> {
+        self.close(number);
+        let stream = self.open_socket(number)?;
+        self.poller.add(stream.as_fd(), u64::from(number), true)?;
+        let (accept, token) = (self.accept.clone(), self.target.token(number));
+        let mut client = Client::new(number, stream, &self.target, document, accept, token, state_vector);
+        client.waits_for_writable = true;
+        self.clients[number as usize] = Some(client);
+        Ok(())
+    }
+
+    /// Connections opened from now on may hold so many bytes that nobody has read (the kernel rounds).
+    pub fn set_receive_buffer(&mut self, bytes: Option<usize>) {
+        self.receive_buffer_bytes = bytes;
+    }
+
+    /// Ends a connection as an unplugged cable with a bad ending does: what is queued on either side is
+    /// lost, the server gets a reset.
+    pub fn reset(&mut self, number: u32) {
+        if let Some(client) = self.clients[number as usize].as_ref() {
+            // Should it fail, the connection is closed in the ordinary way.
+            let _ = SockRef::from(client.stream()).set_linger(Some(Duration::ZERO));
+        }
+        self.close(number);
+    }
+
+    /// Says goodbye and closes.
+    pub fn leave(&mut self, number: u32) {
+        if let Some(client) = self.clients[number as usize].as_mut() {
+            client.send_close();
+            // Who doesn't hear it sees the connection end.
+            let _ = client.flush();
+        }
+        self.close(number);
+    }
+
+    /// Stops reading: what the server sends piles up. Writing goes on.
+    pub fn pause(&mut self, number: u32) -> io::Result<()> {
+        let Some(client) = self.clients[number as usize].as_mut() else {
+            return Ok(());
+        };
+        client.is_paused = true;
+        self.poller.ignore_input(client.stream().as_fd(), u64::from(number), client.waits_for_writable)
+    }
+
+    pub fn resume(&mut self, number: u32) -> io::Result<()> {
+        let Some(client) = self.clients[number as usize].as_mut() else {
+            return Ok(());
+        };
+        client.is_paused = false;
+        self.poller.modify(client.stream().as_fd(), u64::from(number), client.waits_for_writable)
+    }
+
+    /// Reads up to `bytes_max` for someone who is paused.
+    pub fn sip(&mut self, number: u32, bytes_max: usize, handler: &mut impl Handler) {
+        let Some(client) = self.clients[number as usize].as_mut() else {
+            return;
+        };
+        let sip = bytes_max.min(SCRATCH_BYTES);
+        if read(client, &mut self.scratch[..sip], &self.clock, handler) {
+            self.close(number);
+        }
     }
 
     fn open_socket(&self, number: u32) -> io::Result<TcpStream> {
@@ -86,8 +165,11 @@ impl EventLoop {
             Socket::new(Domain::for_address(self.target.address), Type::STREAM, Some(Transport::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        if self.source_addresses > 1 {
-            let last = 1 + number % self.source_addresses;
+        if let Some(bytes) = self.receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if self.source_addresses > 1 || self.target.first_source > 0 {
+            let last = 1 + self.target.first_source + number % self.source_addresses;
             let source = Ipv4Addr::from(0x7f00_0000 + last);
             socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
         }
@@ -133,6 +215,7 @@ impl EventLoop {
     pub fn turn(&mut self, until_ns: u64, handler: &mut impl Handler) -> io::Result<()> {
         let now_ns = self.clock.now_ns();
         self.keep_alive(now_ns);
+        self.renew_tokens(now_ns);
         self.flush(handler)?;
         let timeout = Duration::from_nanos(until_ns.saturating_sub(now_ns));
         let mut ready = std::mem::take(&mut self.ready);
@@ -151,9 +234,19 @@ impl EventLoop {
                 return;
             }
             self.keep_alives.pop_front();
+            self.keep_alives.push_back((due_ns + self.keep_alive_ns, number));
             if let Some(client) = self.client(number) {
                 client.send_keep_alive();
-                self.keep_alives.push_back((due_ns + self.keep_alive_ns, number));
+            }
+        }
+    }
+
+    #[inline]
+    fn renew_tokens(&mut self, now_ns: u64) {
+        while let Some(number) = self.renewal.next(&self.target, now_ns, self.clients.len() as u32) {
+            let token = self.target.token(number);
+            if self.client(number).is_some_and(|client| !client.send_token(&token)) {
+                self.renewal.postpone(number);
             }
         }
     }
@@ -211,7 +304,12 @@ impl EventLoop {
         let waits = client.has_output();
         if waits != client.waits_for_writable {
             client.waits_for_writable = waits;
-            self.poller.modify(client.stream().as_fd(), u64::from(number), waits)?;
+            let (socket, token) = (client.stream().as_fd(), u64::from(number));
+            if client.is_paused {
+                self.poller.ignore_input(socket, token, waits)?;
+            } else {
+                self.poller.modify(socket, token, waits)?;
+            }
         }
         Ok(false)
     }

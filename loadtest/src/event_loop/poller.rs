@@ -44,16 +44,20 @@ impl Poller {
 
     /// Watches a socket for input, and for room to write if `writable`. Closing it ends the watch.
     pub fn add(&self, socket: BorrowedFd<'_>, token: u64, writable: bool) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, socket, token, writable)
+        self.control(libc::EPOLL_CTL_ADD, socket, token, input_and(writable))
     }
 
     pub fn modify(&self, socket: BorrowedFd<'_>, token: u64, writable: bool) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, socket, token, writable)
+        self.control(libc::EPOLL_CTL_MOD, socket, token, input_and(writable))
     }
 
-    fn control(&self, operation: i32, socket: BorrowedFd<'_>, token: u64, writable: bool) -> io::Result<()> {
-        let write = if writable { libc::EPOLLOUT } else { 0 };
-        let mut event = libc::epoll_event { events: (libc::EPOLLIN | write) as u32, u64: token };
+    /// Watches for room to write only, whatever comes in; a broken connection is still reported.
+    pub fn ignore_input(&self, socket: BorrowedFd<'_>, token: u64, writable: bool) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, socket, token, if writable { libc::EPOLLOUT } else { 0 })
+    }
+
+    fn control(&self, operation: i32, socket: BorrowedFd<'_>, token: u64, flags: i32) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: flags as u32, u64: token };
         // SAFETY: both descriptors are open for the call, `event` outlives it.
         unsafe {
             check(libc::epoll_ctl(self.epoll.as_raw_fd(), operation, socket.as_raw_fd(), &raw mut event))?;
@@ -96,6 +100,10 @@ impl Poller {
         }));
         Ok(())
     }
+}
+
+fn input_and(writable: bool) -> i32 {
+    libc::EPOLLIN | if writable { libc::EPOLLOUT } else { 0 }
 }
 
 /// Lets this process open as many sockets as the system allows it; how many that is.
@@ -144,5 +152,11 @@ mod tests {
         poller.modify(there.as_fd(), 9, true).expect("changed");
         poller.wait(Duration::from_secs(5), &mut ready).expect("waited");
         assert_eq!(ready, [Ready { token: 9, readable: true, writable: true }]);
+        poller.ignore_input(there.as_fd(), 9, false).expect("changed");
+        poller.wait(Duration::ZERO, &mut ready).expect("looked");
+        assert_eq!(ready, []);
+        drop(here);
+        poller.wait(Duration::from_secs(5), &mut ready).expect("waited");
+        assert_eq!(ready, [Ready { token: 9, readable: true, writable: false }]);
     }
 }

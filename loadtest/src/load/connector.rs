@@ -54,10 +54,18 @@ impl Connector {
             let number = self.started_ns.len() as u32;
             let document: Rc<str> = session.document(number / self.clients_per_document);
             self.started_ns.push(session.clock.now_ns());
+            event_loop.set_receive_buffer(receive_buffer_bytes(session, number));
             event_loop.connect(document).map_err(|source| LoadError::Connect { number, source })?;
         }
         Ok(())
     }
+}
+
+/// Readers who will be slow shall not hide it in a large buffer of the kernel's.
+fn receive_buffer_bytes(session: &Session<'_>, number: u32) -> Option<usize> {
+    let (clients, typing) = (session.scenario.clients, session.scenario.typing.as_ref()?);
+    let slow = typing.slow_readers.as_ref()?;
+    (number % clients >= clients - slow.per_document).then_some(slow.receive_buffer_bytes as usize)
 }
 
 /// Turns the loop until every connection of the scenario is synced.
@@ -76,6 +84,7 @@ pub fn connect_all(
         }
         let (synced, connections) = (connector.synced, connector.connections);
         if synced == connections {
+            event_loop.set_receive_buffer(None);
             return Ok(());
         }
         connector.fill(session, event_loop)?;
@@ -83,7 +92,9 @@ pub fn connect_all(
         if now_ns >= deadline_ns {
             return Err(LoadError::Timeout { synced, connections, timeout_s });
         }
-        progress.show(now_ns, || format!("connecting: {synced} of {connections} synced"));
+        progress.show_part(now_ns, u64::from(synced), u64::from(connections), || {
+            format!("connecting: {synced} of {connections} synced")
+        });
         let until_ns = deadline_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
         event_loop.turn(until_ns, load).map_err(LoadError::EventLoop)?;
     }

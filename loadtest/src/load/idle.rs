@@ -3,7 +3,7 @@
 use super::connector::{Connecting, Connector, connect_all};
 use super::{Failures, LoadError, ServerCost, Session, seconds_ns, used};
 use crate::client::{Client, Event, Handler};
-use crate::measure::LatencySummary;
+use crate::measure::{Latency, LatencySummary};
 use crate::progress::{Progress, TURN_MAX};
 use crate::scenario::Idle;
 use crate::update::EMPTY;
@@ -18,6 +18,8 @@ pub struct IdleResult {
     pub resident_bytes_per_connection: Option<f64>,
     pub proportional_bytes_per_connection: Option<f64>,
     pub server: Option<ServerCost>,
+    #[serde(skip)]
+    pub histogram: Latency,
     #[serde(skip)]
     pub failures: Failures,
 }
@@ -50,7 +52,7 @@ impl Handler for Waiting {
                     .add(|| format!("connection {} got an update of an empty document", client.number));
             }
             Event::Update(_) | Event::State(_) => {}
-            Event::Ack { accepted: true, .. } => {}
+            Event::Ack { accepted: true, .. } | Event::Awareness(_) => {}
             Event::Ack { accepted: false, .. } => {
                 self.failures.add(|| format!("connection {}: the empty step 2 was refused", client.number));
             }
@@ -68,7 +70,7 @@ pub fn run(session: &Session<'_>, idle: &Idle, progress: &mut Progress) -> Resul
     let mut load = Waiting::new(session);
     connect_all(session, &mut event_loop, &mut load, progress)?;
 
-    let start_ns = session.clock.now_ns() + seconds_ns(idle.settle_s);
+    let start_ns = session.begin(&mut event_loop, &mut load, 0)? + seconds_ns(idle.settle_s);
     let end_ns = start_ns + seconds_ns(idle.measure_s);
     let mut cpu_before = None;
     for (phase, until_ns) in [("settling", start_ns), ("measuring", end_ns)] {
@@ -83,6 +85,7 @@ pub fn run(session: &Session<'_>, idle: &Idle, progress: &mut Progress) -> Resul
         }
     }
     let cpu = used(session.cpu()?, cpu_before);
+    session.leave(&mut event_loop, &mut load)?;
     let server = ServerCost::of(cpu, idle.measure_s, memory_before, session.memory()?);
     let connections = f64::from(session.scenario.connections());
     Ok(IdleResult {
@@ -91,6 +94,7 @@ pub fn run(session: &Session<'_>, idle: &Idle, progress: &mut Progress) -> Resul
         resident_bytes_per_connection: server.map(|cost| cost.resident_growth_bytes() / connections),
         proportional_bytes_per_connection: server.map(|cost| cost.proportional_growth_bytes() / connections),
         server,
+        histogram: load.connector.latency,
         failures: load.failures,
     })
 }

@@ -98,7 +98,7 @@ impl Handler for Newcomers {
                 }
                 self.failures.add(|| format!("connection {} ended: {ended}", client.number));
             }
-            Event::Update(_) | Event::State(_) | Event::Ack { .. } => {}
+            Event::Update(_) | Event::State(_) | Event::Awareness(_) | Event::Ack { .. } => {}
         }
     }
 }

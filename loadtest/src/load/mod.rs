@@ -4,19 +4,22 @@
 //! plain procedure that turns the event loop through the phases of the run.
 
 pub mod connector;
+pub mod day;
 pub mod idle;
 pub mod join;
 pub mod storm;
 pub mod typing;
 
-use crate::client::Ended;
+use crate::client::{Ended, Handler};
 use crate::event_loop::EventLoop;
 use crate::measure::Clock;
 use crate::measure::process::{Cpu, Memory, Process, ProcessError};
+use crate::measure::server::Server;
+use crate::processes::part::Orders;
 use crate::scenario::Scenario;
 use crate::target::Target;
 use crate::trace::TraceError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -40,13 +43,19 @@ pub enum LoadError {
         "only {synced} of {connections} connections were synced within {timeout_s} s: raise connect_timeout_s or look at the server"
     )]
     Timeout { synced: u32, connections: u32, timeout_s: f64 },
+    #[error("[{0}] is judged by the server's memory: give --pid or --cgroup")]
+    NeedsServer(&'static str),
+    #[error("the trace has {edits} edits, but {updates} are due: lower rate, warmup_s or measure_s")]
+    TraceTooShort { edits: u32, updates: u32 },
     #[error("the server didn't take the document of the cold joins: {reason}")]
     NotStored { reason: String },
+    #[error("lost the process that tells this part of the load tester when to begin and to leave: {0}")]
+    Meeting(#[source] io::Error),
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error(transparent)]
     Trace(#[from] TraceError),
-    #[error("a relay holds no documents: a [{0}] scenario needs a Yjs server")]
+    #[error("a relay holds no documents: [{0}] needs a Yjs server")]
     NeedsDocuments(&'static str),
 }
 
@@ -56,9 +65,11 @@ pub struct Session<'a> {
     pub clock: Clock,
     pub scenario: &'a Scenario,
     pub target: &'a Target,
-    /// The server's process, if it is to be measured.
-    pub server: Option<Process>,
+    /// What is measured, if the server is.
+    pub server: Option<Server>,
     pub own: Process,
+    /// Who says when to begin, if this process is one of several.
+    pub orders: Option<Orders>,
     /// Tells this run's documents and Yjs clients from those of every other run.
     run: u64,
 }
@@ -67,12 +78,20 @@ impl<'a> Session<'a> {
     pub fn new(
         scenario: &'a Scenario,
         target: &'a Target,
-        server: Option<Process>,
+        server: Option<Server>,
     ) -> Result<Self, ProcessError> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mixed = (since_epoch.as_nanos() as u64 ^ u64::from(std::process::id()) << 40)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Ok(Self { clock: Clock::start(), scenario, target, server, own: Process::own()?, run: mixed >> 16 })
+        Ok(Self {
+            clock: Clock::start(),
+            scenario,
+            target,
+            server,
+            own: Process::own()?,
+            orders: None,
+            run: mixed >> 16,
+        })
     }
 
     pub fn event_loop(&self) -> Result<EventLoop, LoadError> {
@@ -85,6 +104,24 @@ impl<'a> Session<'a> {
         .map_err(LoadError::EventLoop)
     }
 
+    /// Everybody is connected: when the schedule begins, `pause_ns` from now unless others have a say.
+    pub fn begin(
+        &self,
+        event_loop: &mut EventLoop,
+        handler: &mut impl Handler,
+        pause_ns: u64,
+    ) -> Result<u64, LoadError> {
+        match &self.orders {
+            Some(orders) => orders.begin(self, event_loop, handler),
+            None => Ok(self.clock.now_ns() + pause_ns),
+        }
+    }
+
+    /// Everything is done: stays connected until all others are done too.
+    pub fn leave(&self, event_loop: &mut EventLoop, handler: &mut impl Handler) -> Result<(), LoadError> {
+        self.orders.as_ref().map_or(Ok(()), |orders| orders.leave(self, event_loop, handler))
+    }
+
     pub fn document(&self, index: u32) -> Rc<str> {
         format!("lt-{:x}-{index}", self.run).into()
     }
@@ -95,11 +132,16 @@ impl<'a> Session<'a> {
     }
 
     pub fn cpu(&self) -> Result<Option<Cpu>, ProcessError> {
-        self.server.as_ref().map(Process::cpu).transpose()
+        self.server.as_ref().map(Server::cpu).transpose()
+    }
+
+    /// The server's resident memory, quickly.
+    pub fn resident_bytes(&self) -> Result<Option<u64>, ProcessError> {
+        self.server.as_ref().map(Server::resident_bytes).transpose()
     }
 
     pub fn memory(&self) -> Result<Option<Memory>, ProcessError> {
-        self.server.as_ref().map(Process::memory).transpose()
+        self.server.as_ref().map(Server::memory).transpose()
     }
 }
 
@@ -108,7 +150,7 @@ pub fn seconds_ns(seconds: f64) -> u64 {
 }
 
 /// What went wrong, each in a sentence.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Failures {
     named: Vec<String>,
     count: usize,
@@ -122,8 +164,19 @@ impl Failures {
         }
     }
 
+    /// Takes over those of a part of the run.
+    pub fn append(&mut self, other: Self) {
+        self.count += other.count;
+        let room = FAILURES_NAMED_MAX - self.named.len();
+        self.named.extend(other.named.into_iter().take(room));
+    }
+
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     pub fn into_sentences(self) -> Vec<String> {

@@ -30,11 +30,15 @@ pub fn run(session: &Session<'_>, storm: &Storm, progress: &mut Progress) -> Res
     let mut event_loop = session.event_loop()?;
     let mut load = Waiting::new(session);
 
+    let start_ns = session.begin(&mut event_loop, &mut load, 0)?;
+    while session.clock.now_ns() < start_ns {
+        event_loop.turn(start_ns, &mut load).map_err(LoadError::EventLoop)?;
+    }
     let cpu_before = session.cpu()?;
-    let start_ns = session.clock.now_ns();
     connect_all(session, &mut event_loop, &mut load, progress)?;
     let storm_s = (session.clock.now_ns() - start_ns) as f64 / 1e9;
     let cpu = used(session.cpu()?, cpu_before);
+    session.leave(&mut event_loop, &mut load)?;
 
     let server = ServerCost::of(cpu, storm_s, memory_before, session.memory()?);
     let connections = f64::from(session.scenario.connections());

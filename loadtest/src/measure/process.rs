@@ -5,16 +5,21 @@
 //! known only from `/proc/PID/stat`, by the hundredth of a second.
 #![allow(unsafe_code)] // the CPU clock of another process has no safe interface
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::io;
-use std::ops::Sub;
+use std::ops::{AddAssign, Sub};
+use std::path::PathBuf;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
-#[error("cannot read what process {pid} costs: {source} (does it run, and is it yours?)")]
-pub struct ProcessError {
-    pid: u32,
-    source: io::Error,
+pub enum ProcessError {
+    #[error("cannot read what process {pid} costs: {source} (does it run, and is it yours?)")]
+    Process { pid: u32, source: io::Error },
+    #[error(
+        "cannot read {}: {source} (is it a group of cgroup version 2 with the cpu and memory controllers?)",
+        file.display()
+    )]
+    Cgroup { file: PathBuf, source: io::Error },
 }
 
 /// Linux reports times to user space in hundredths of a second whatever the kernel's own tick.
@@ -27,11 +32,19 @@ pub struct Process {
 }
 
 /// CPU time used so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
     pub total_s: f64,
     pub user_s: f64,
     pub system_s: f64,
+}
+
+impl AddAssign for Cpu {
+    fn add_assign(&mut self, other: Self) {
+        self.total_s += other.total_s;
+        self.user_s += other.user_s;
+        self.system_s += other.system_s;
+    }
 }
 
 impl Sub for Cpu {
@@ -47,7 +60,7 @@ impl Sub for Cpu {
 }
 
 /// Memory held, in bytes; `proportional` divides pages shared with other processes (PSS).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     pub resident_bytes: u64,
     pub proportional_bytes: u64,
@@ -59,7 +72,7 @@ impl Process {
         // SAFETY: `clock` is written before the call returns 0.
         let error = unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &raw mut clock) };
         if error != 0 {
-            return Err(ProcessError { pid, source: io::Error::from_raw_os_error(error) });
+            return Err(ProcessError::Process { pid, source: io::Error::from_raw_os_error(error) });
         }
         let process = Self { pid, clock };
         process.cpu()?;
@@ -102,13 +115,31 @@ impl Process {
         Ok(Memory { resident_bytes: resident, proportional_bytes: proportional })
     }
 
+    /// The resident memory as the kernel counts it along the way: quick, a few pages off.
+    pub fn resident_bytes(&self) -> Result<u64, ProcessError> {
+        let statm = self.read("statm")?;
+        let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        let pages = pages.ok_or_else(|| self.error(io::ErrorKind::InvalidData.into()))?;
+        // SAFETY: no pointers.
+        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        Ok(pages * u64::try_from(page_bytes).unwrap_or(4096))
+    }
+
     fn read(&self, file: &str) -> Result<String, ProcessError> {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.pid)).map_err(|source| self.error(source))
     }
 
     fn error(&self, source: io::Error) -> ProcessError {
-        ProcessError { pid: self.pid, source }
+        ProcessError::Process { pid: self.pid, source }
     }
+}
+
+/// What the host's monotonic clock says: the same clock that `Instant` reads.
+pub(super) fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` outlives the call, which can't fail for this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 #[cfg(test)]
@@ -128,10 +159,12 @@ mod tests {
         })
         .join()
         .expect("the thread ends");
+        let quick = own.resident_bytes().expect("memory");
         let used = own.cpu().expect("cpu") - cpu;
         assert!(used.total_s > 0.0, "{used:?}");
         let grown = own.memory().expect("memory").resident_bytes - memory.resident_bytes;
         assert!(grown > 32 << 20, "{grown} of {}", held.len());
+        assert!(quick > memory.resident_bytes + (32 << 20), "{quick}");
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! Yjs updates (version 1): writing the ones a typing person makes, and reading what arrives.
 //!
-//! Neither half holds a document. [`typist`] encodes one insertion at a time by hand; [`scan`] finds
-//! the clock ranges of any update, merged or not, without building anything. The real CRDT library is
+//! Neither half holds a document. [`typist`] encodes one edit at a time by hand: a character, or what
+//! [`pattern`] (a mix of edits) or [`script`] (a trace) says; [`scan`] finds the clock ranges of any
+//! update, merged or not, without building anything. The real CRDT library is
 //! used only by the tests, as the judge, and by [`crate::trace`], to build the document of the cold join.
 
+pub mod awareness;
+pub mod pattern;
 pub mod scan;
+pub mod script;
 pub mod typist;
 
 /// The type at the root of every document of the load tester.

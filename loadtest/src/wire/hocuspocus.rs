@@ -35,6 +35,7 @@ pub fn parse<'a>(document: &str, payload: &'a [u8]) -> Result<Message<'a>, Malfo
     }
     match reader.varuint()? {
         SYNC | SYNC_REPLY => y_websocket::parse_sync(&mut reader),
+        y_websocket::AWARENESS => Ok(Message::Awareness(reader.var_bytes()?)),
         SYNC_STATUS => Ok(Message::Ack { accepted: reader.varuint()? == 1 }),
         AUTH => parse_auth(&mut reader),
         CLOSE => Ok(Message::Closed),
@@ -70,10 +71,11 @@ pub fn write_auth(out: &mut Vec<u8>, document: &str, token: &str) {
     write_frame(out, BINARY, &payload);
 }
 
-pub fn write_keep_alive(out: &mut Vec<u8>, document: &str) {
-    let mut payload = Vec::with_capacity(document.len() + 5);
+pub fn write_awareness(out: &mut Vec<u8>, document: &str, update: &[u8]) {
+    let mut payload = Vec::with_capacity(document.len() + update.len() + 8);
     write_var_bytes(&mut payload, document.as_bytes());
-    payload.extend_from_slice(&y_websocket::EMPTY_AWARENESS);
+    payload.push(y_websocket::AWARENESS as u8);
+    write_var_bytes(&mut payload, update);
     write_frame(out, BINARY, &payload);
 }
 

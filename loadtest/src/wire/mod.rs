@@ -14,6 +14,9 @@ pub(crate) const STEP_1: u64 = 0;
 pub(crate) const STEP_2: u64 = 1;
 pub(crate) const UPDATE: u64 = 2;
 
+/// An awareness update about no client at all.
+const NOBODY: [u8; 1] = [0];
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
@@ -46,7 +49,9 @@ pub enum Message<'a> {
     Closed,
     /// The server asks whether we are there.
     Ping,
-    /// Awareness and whatever else isn't measured.
+    /// An awareness update: who is here, with their cursors.
+    Awareness(&'a [u8]),
+    /// Whatever isn't measured.
     Other,
 }
 
@@ -85,9 +90,24 @@ impl Protocol {
 
     /// Appends an awareness message about nobody: servers drop those who are silent for long.
     pub fn write_keep_alive(self, out: &mut Vec<u8>, document: &str) {
+        self.write_awareness(out, document, &NOBODY);
+    }
+
+    /// Appends a frame with an awareness update.
+    pub fn write_awareness(self, out: &mut Vec<u8>, document: &str, update: &[u8]) {
         match self {
-            Self::YWebsocket | Self::Relay => y_websocket::write_keep_alive(out),
-            Self::Hocuspocus => hocuspocus::write_keep_alive(out, document),
+            Self::YWebsocket | Self::Relay => y_websocket::write_awareness(out, update),
+            Self::Hocuspocus => hocuspocus::write_awareness(out, document, update),
+        }
+    }
+
+    /// Appends a newer token for a connection that lives. Of the servers that speak y-websocket, only
+    /// WireSocket has a message for it.
+    pub fn write_token(self, out: &mut Vec<u8>, document: &str, token: &str) {
+        match self {
+            Self::YWebsocket => y_websocket::write_token(out, token),
+            Self::Hocuspocus => hocuspocus::write_auth(out, document, token),
+            Self::Relay => {}
         }
     }
 

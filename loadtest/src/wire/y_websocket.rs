@@ -1,20 +1,19 @@
 //! The messages of y-websocket: a type, then what y-protocols says. One message per frame.
 
-use super::websocket::{BINARY, write_frame, write_header};
+use super::websocket::{BINARY, write_header};
 use super::{Message, STEP_1, STEP_2, UPDATE};
 use crate::lib0::{Malformed, Reader, varuint_len, write_var_bytes};
 
 const SYNC: u64 = 0;
+pub(super) const AWARENESS: u64 = 1;
 const AUTH: u64 = 2;
-
-/// Awareness of no client at all.
-pub(super) const EMPTY_AWARENESS: [u8; 3] = [1, 1, 0];
 
 #[inline]
 pub fn parse(payload: &[u8]) -> Result<Message<'_>, Malformed> {
     let mut reader = Reader::new(payload);
     match reader.varuint()? {
         SYNC => parse_sync(&mut reader),
+        AWARENESS => Ok(Message::Awareness(reader.var_bytes()?)),
         AUTH => {
             reader.varuint()?; // only one kind: permission denied
             Ok(Message::Denied(std::str::from_utf8(reader.var_bytes()?).unwrap_or("")))
@@ -44,8 +43,17 @@ pub fn write_sync(out: &mut Vec<u8>, kind: u64, body: &[u8]) {
     write_var_bytes(out, body);
 }
 
-pub fn write_keep_alive(out: &mut Vec<u8>) {
-    write_frame(out, BINARY, &EMPTY_AWARENESS);
+/// Appends a token in WireSocket's own message: authentication, kind 0.
+pub fn write_token(out: &mut Vec<u8>, token: &str) {
+    write_header(out, BINARY, 2 + varuint_len(token.len() as u64) + token.len());
+    out.extend_from_slice(&[AUTH as u8, 0]);
+    write_var_bytes(out, token.as_bytes());
+}
+
+pub fn write_awareness(out: &mut Vec<u8>, update: &[u8]) {
+    write_header(out, BINARY, 1 + varuint_len(update.len() as u64) + update.len());
+    out.push(AWARENESS as u8);
+    write_var_bytes(out, update);
 }
 
 #[cfg(test)]
@@ -61,10 +69,26 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_an_authentication_message_of_kind_0() {
+        let mut out = Vec::new();
+        write_token(&mut out, "tok");
+        assert_eq!(&out[6..], b"\x02\x00\x03tok");
+    }
+
+    #[test]
+    fn awareness_is_written_as_the_provider_writes_it() {
+        let mut out = Vec::new();
+        write_awareness(&mut out, &[1, 7, 2, 2, b'{', b'}']);
+        assert_eq!(&out[6..], [1, 6, 1, 7, 2, 2, b'{', b'}']);
+        assert_eq!(parse(&out[6..]), Ok(Message::Awareness(&[1, 7, 2, 2, b'{', b'}'])));
+    }
+
+    #[test]
     fn what_a_server_may_send_is_told_apart() {
         assert_eq!(parse(&[0, 0, 1, 0]), Ok(Message::Step1(&[0])));
         assert_eq!(parse(&[0, 1, 2, 0, 0]), Ok(Message::Step2(&[0, 0])));
-        assert_eq!(parse(&[1, 1, 0]), Ok(Message::Other));
+        assert_eq!(parse(&[1, 1, 0]), Ok(Message::Awareness(&[0])));
+        assert_eq!(parse(&[3]), Ok(Message::Other));
         assert_eq!(parse(&[2, 0, 2, b'n', b'o']), Ok(Message::Denied("no")));
         assert!(parse(&[0, 3, 0]).is_err());
         assert!(parse(&[0, 2, 9, 1]).is_err());

@@ -3,6 +3,7 @@
 use super::client::{self, Said, content};
 use super::world::{World, app, token};
 use crate::engine::document::BOMB;
+use crate::engine::event::{Event, Incoming};
 
 #[test]
 fn both_wires_share_a_document() {
@@ -218,4 +219,57 @@ fn messages_of_unknown_types_are_ignored() {
     world.sockets[socket].send(0, &[5, 1, b'x']);
     world.settle();
     assert_eq!((world.code(socket), world.replica(socket).said.len()), (None, said));
+}
+
+/// Hands the engine what a client has sent, without ending the turn.
+fn take_in(world: &mut World, socket: usize) {
+    let (_, connection) = world.sockets[socket].place.unwrap();
+    while let Some(message) = world.sockets[socket].outgoing.pop_front() {
+        let message = Incoming::Binary(&message);
+        world.engines[0].handle_event(world.now, Event::Received { connection, message });
+    }
+}
+
+#[test]
+fn who_asks_in_the_midst_of_a_turn_gets_nothing_of_it_twice() {
+    let mut world = World::new(1);
+    let writer = world.join(app(1), "notes");
+    let doc = world.new_document();
+    let reader = world.join_with(&token(app(1)), "notes", doc);
+    world.settle();
+    world.write(writer, "before ");
+    take_in(&mut world, writer);
+    let step_one = world.sockets[reader].replicas[0].step_one();
+    world.sockets[reader].send(0, &step_one);
+    take_in(&mut world, reader);
+    world.write(writer, "after");
+    world.receive_at_once(writer);
+    world.settle();
+    assert_eq!(world.replica(reader).text(), "before after");
+    assert_eq!(world.replica(reader).relayed().len(), 1);
+}
+
+#[test]
+fn who_catches_up_in_the_midst_of_a_turn_gets_nothing_of_it_twice() {
+    let mut world = World::new(1);
+    world.outbox_bytes_max = 100;
+    let (reader, writer) = (world.join(app(1), "notes"), world.join(app(1), "notes"));
+    world.settle();
+    world.sockets[reader].reads = false;
+    world.write(writer, &"x".repeat(500));
+    world.settle();
+    let relayed = world.replica(reader).relayed().len();
+    world.write(writer, "before ");
+    take_in(&mut world, writer);
+    let (_, connection) = world.sockets[reader].place.unwrap();
+    world.sockets[reader].reads = true;
+    world.sockets[reader].read();
+    assert!(std::mem::take(&mut world.sockets[reader].stalled));
+    world.engines[0].handle_event(world.now, Event::Resumed { connection });
+    world.write(writer, "after");
+    world.receive_at_once(writer);
+    world.settle();
+    assert_eq!(world.replica(reader).text(), world.replica(writer).text());
+    // What filled its queue, and what came after the difference.
+    assert_eq!(world.replica(reader).relayed().len(), relayed + 2);
 }

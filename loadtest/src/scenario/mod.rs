@@ -1,8 +1,14 @@
 //! Scenarios: what is done to the server, as TOML files describe it.
 //!
 //! A scenario is a number of documents and connections, and exactly one of the tables `[typing]`,
-//! `[idle]`, `[storm]` and `[join]`. Keys that don't exist are refused, so that a misspelt one can't
+//! `[idle]`, `[storm]`, `[join]` and `[day]`. Keys that don't exist are refused, so that a misspelt one can't
 //! silently measure something else. Once validated, every number can be used as it is.
+
+mod day;
+mod typing;
+
+pub use day::{Day, Soak};
+pub use typing::{Churn, Cursors, ReconnectStorm, SlowReaders, Typing, Whose};
 
 use crate::update::typist::Positions;
 use serde::{Deserialize, Serialize};
@@ -11,26 +17,32 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// The scenarios that come with the load tester, by name.
-const BUILT_IN: [(&str, &str); 5] = [
-    ("a-classroom", include_str!("../scenarios/a-classroom.toml")),
-    ("b-many-rooms", include_str!("../scenarios/b-many-rooms.toml")),
-    ("c-idle", include_str!("../scenarios/c-idle.toml")),
-    ("d-storm", include_str!("../scenarios/d-storm.toml")),
-    ("e-cold-join", include_str!("../scenarios/e-cold-join.toml")),
+const BUILT_IN: [(&str, &str); 9] = [
+    ("a-classroom", include_str!("../../scenarios/a-classroom.toml")),
+    ("b-many-rooms", include_str!("../../scenarios/b-many-rooms.toml")),
+    ("c-idle", include_str!("../../scenarios/c-idle.toml")),
+    ("d-storm", include_str!("../../scenarios/d-storm.toml")),
+    ("e-cold-join", include_str!("../../scenarios/e-cold-join.toml")),
+    ("f-long-run", include_str!("../../scenarios/f-long-run.toml")),
+    ("g-stalled-reader", include_str!("../../scenarios/g-stalled-reader.toml")),
+    ("day", include_str!("../../scenarios/day.toml")),
+    ("soak", include_str!("../../scenarios/soak.toml")),
 ];
 
 #[derive(Debug, Error)]
 pub enum ScenarioError {
-    #[error(
-        "cannot read the scenario {path}: {source} (built in: a-classroom, b-many-rooms, c-idle, d-storm, e-cold-join)"
-    )]
+    #[error("cannot read the scenario {path}: {source} (built in: {names})", names = names())]
     Read { path: PathBuf, source: std::io::Error },
     #[error("the scenario {path} is not valid: {source}")]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("the scenario must have exactly one of the tables [typing], [idle], [storm], [join]; it has {0}")]
+    #[error(
+        "the scenario must have exactly one of the tables [typing], [idle], [storm], [join], [day]; it has {0}"
+    )]
     Tables(usize),
     #[error("{key} = {value} is out of range: it must be from {from} to {to}")]
     Range { key: &'static str, value: f64, from: f64, to: f64 },
+    #[error("{0}")]
+    Contradiction(&'static str),
     #[error("{option} means nothing to a [{kind}] scenario")]
     Override { option: &'static str, kind: &'static str },
 }
@@ -61,25 +73,7 @@ pub struct Scenario {
     pub idle: Option<Idle>,
     pub storm: Option<Storm>,
     pub join: Option<Join>,
-}
-
-/// Writers type at a fixed rate, everybody reads.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Typing {
-    /// Writers in each document; they are connections like the others, and read too.
-    pub writers: u32,
-    /// Updates per second of each writer; an update inserts one character.
-    pub rate: f64,
-    /// Where each writer types.
-    #[serde(default = "positions")]
-    pub positions: Positions,
-    /// Typing before the measured window.
-    pub warmup_s: f64,
-    /// The measured window.
-    pub measure_s: f64,
-    /// How long after the window the last update may still arrive; then it counts as lost.
-    pub settle_s: f64,
+    pub day: Option<Day>,
 }
 
 /// Everybody stays connected and does nothing.
@@ -154,6 +148,7 @@ impl Scenario {
             Self { typing: Some(_), .. } => "typing",
             Self { idle: Some(_), .. } => "idle",
             Self { storm: Some(_), .. } => "storm",
+            Self { day: Some(_), .. } => "day",
             _ => "join",
         }
     }
@@ -163,11 +158,13 @@ impl Scenario {
         let refuse = |option| Err(ScenarioError::Override { option, kind });
         self.documents = overrides.documents.unwrap_or(self.documents);
         self.clients = overrides.clients.unwrap_or(self.clients);
-        match (&mut self.typing, &mut self.idle, overrides.seconds) {
-            (Some(typing), _, Some(seconds)) => typing.measure_s = seconds,
-            (_, Some(idle), Some(seconds)) => idle.measure_s = seconds,
-            (None, None, Some(_)) => return refuse("--seconds"),
-            _ => {}
+        if let Some(seconds) = overrides.seconds {
+            match self {
+                Self { typing: Some(typing), .. } => typing.measure_s = seconds,
+                Self { idle: Some(idle), .. } => idle.measure_s = seconds,
+                Self { day: Some(day), .. } => day.set_seconds(seconds),
+                _ => return refuse("--seconds"),
+            }
         }
         match (&mut self.join, overrides.joins) {
             (Some(join), Some(joins)) => join.joins = joins,
@@ -194,7 +191,13 @@ impl Scenario {
     }
 
     fn validate(&self) -> Result<(), ScenarioError> {
-        let tables = [self.typing.is_some(), self.idle.is_some(), self.storm.is_some(), self.join.is_some()];
+        let tables = [
+            self.typing.is_some(),
+            self.idle.is_some(),
+            self.storm.is_some(),
+            self.join.is_some(),
+            self.day.is_some(),
+        ];
         let tables = tables.into_iter().filter(|there| *there).count();
         if tables != 1 {
             return Err(ScenarioError::Tables(tables));
@@ -209,7 +212,7 @@ impl Scenario {
         within("keep_alive_s", self.keep_alive_s, 0.1..=86_400.0)?;
         within("source_addresses", addresses, 1.0..=250.0)?;
         if let Some(typing) = &self.typing {
-            typing.validate(self.clients)?;
+            typing.validate(self.documents, self.clients)?;
         }
         if let Some(idle) = &self.idle {
             seconds("idle.settle_s", idle.settle_s)?;
@@ -217,6 +220,9 @@ impl Scenario {
         }
         if let Some(storm) = &self.storm {
             seconds("storm.settle_s", storm.settle_s)?;
+        }
+        if let Some(day) = &self.day {
+            day.validate()?;
         }
         if let Some(join) = &self.join {
             count("join.joins", join.joins)?;
@@ -229,22 +235,7 @@ impl Scenario {
     }
 }
 
-impl Typing {
-    fn validate(&self, clients: u32) -> Result<(), ScenarioError> {
-        let (writers, readers) = (f64::from(self.writers), f64::from(clients));
-        within("clients (someone must read)", readers, 2.0..=1e6)?;
-        within("typing.writers (they are clients too)", writers, 1.0..=readers)?;
-        within("typing.rate", self.rate, 1e-6..=1e7)?;
-        seconds("typing.warmup_s", self.warmup_s)?;
-        within("typing.measure_s", self.measure_s, WINDOW_S)?;
-        seconds("typing.settle_s", self.settle_s)?;
-        // A writer's clock has 32 bits.
-        let updates = self.rate * (self.warmup_s + self.measure_s);
-        within("typing.rate * (warmup_s + measure_s)", updates, 0.0..=4e9)
-    }
-}
-
-const WINDOW_S: RangeInclusive<f64> = 0.001..=86_400.0;
+const WINDOW_S: RangeInclusive<f64> = 0.001..=604_800.0;
 
 fn within(key: &'static str, value: f64, range: RangeInclusive<f64>) -> Result<(), ScenarioError> {
     if range.contains(&value) {
@@ -278,8 +269,8 @@ fn source_addresses() -> u32 {
     1
 }
 
-fn positions() -> Positions {
-    Positions::Append
+fn names() -> String {
+    BUILT_IN.map(|(name, _)| name).join(", ")
 }
 
 #[cfg(test)]
@@ -323,6 +314,15 @@ mod tests {
         assert!(refused(classroom.replace("writers = 10", "writers = 51")));
         assert!(refused(classroom.replace("documents = 1", "documents = 0")));
         assert!(refused(classroom.replace("rate = 10.0", "rate = nan")));
+        let with = |more: &str| refused(format!("{classroom}\n{more}\n"));
+        assert!(!with("[typing.mix]\ncharacters = 9\nformatting = 1"));
+        assert!(with("[typing.mix]\ncharacters = 1\nformatting = 1"));
+        assert!(with("[typing.mix]\ncharacters = 0\nformatting = 1"));
+        assert!(with("[typing.churn]\nrate = 100.0\naway_s = 1.0"));
+        assert!(with("[typing.storm]\nat_s = 11.0\nshare = 0.5"));
+        assert!(with("[typing.slow_readers]\nper_document = 41\nat_s = 1.0\nfor_s = 1.0"));
+        assert!(with("[typing.cursors]\nrate = 0.01"));
+        assert!(refused(classroom.replace("writers = 10", "writers = 10\ntrace = \"x\"")));
         let no_meaning = Overrides { rate: Some(1.0), ..Overrides::default() };
         assert!(Scenario::load(Path::new("c-idle"), &no_meaning).is_err());
     }

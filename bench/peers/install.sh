@@ -47,8 +47,11 @@ uwebsockets() {
   rm -rf installed/uwebsockets/vendor installed/uwebsockets/*.o
 }
 
-npm_peers
-node22
-y_sweet
-uwebsockets
+# PEERS narrows what is installed, too.
+wanted() { [ -z "${PEERS:-}" ] || [[ ",$PEERS," == *",$1,"* ]]; }
+
+if wanted y-websocket || wanted hocuspocus; then npm_peers; fi
+if wanted hocuspocus; then node22; fi
+if wanted y-sweet; then y_sweet; fi
+if wanted uwebsockets; then uwebsockets; fi
 exit 0

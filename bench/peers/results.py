@@ -119,4 +119,6 @@ class Outcome:
         ours = row.cells.get(OURS)
         if wanted is None or ours is None or ours.median is None:
             return Target(says, None)
+        if ours.reason:  # a round that failed, or was wrong: no figure of the others makes up for it
+            return Target(says, False)
         return Target(says, ours.median >= wanted if at_least else ours.median <= wanted)

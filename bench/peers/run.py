@@ -179,6 +179,8 @@ def main() -> int:
     scenarios, runs = plan(present, rounds)
     if not used.apart:
         say("only one core: server and load tester share it, and every run is marked")
+    if not runs:
+        raise SystemExit("nothing to run: these PEERS take part in none of these SCENARIOS, or ROUNDS is 0")
     estimate = sum(run.scenario["takes_s"] for run in runs)
     say(f"{len(runs)} runs, about {estimate / 60:.0f} minutes; core {used.server} serves, core {used.generator} drives")
     folder = RESULTS / "runs" / time.strftime("%Y%m%d-%H%M%S", time.gmtime())

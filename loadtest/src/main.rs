@@ -6,6 +6,7 @@ mod cli;
 use clap::Parser;
 use cli::{Cli, Command, Compare, MeasureArgs, Run, TokenArgs};
 use std::error::Error;
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -66,11 +67,8 @@ fn run(run: &Run) -> Result<ExitCode, Box<dyn Error>> {
     };
     let series = progress.finish();
     let report = Report::new(run.output.label.as_deref(), &scenario, &target, outcome?, series);
-    if run.output.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        println!("{report}");
-    }
+    let text = if run.output.json { serde_json::to_string(&report)? } else { report.to_string() };
+    print(&format!("{text}\n"))?;
     if let (Some(path), Some(latency)) = (&run.output.hgrm, report.result.latency()) {
         write(path, &latency.hgrm())?;
     }
@@ -177,7 +175,7 @@ fn compare(arguments: &Compare) -> Result<ExitCode, Box<dyn Error>> {
     let table = comparison::markdown(&runs);
     match &arguments.markdown {
         Some(path) => write(path, &table)?,
-        None => print!("{table}"),
+        None => print(&table)?,
     }
     if let Some(path) = &arguments.html {
         write(path, &html::page(&runs))?;
@@ -222,9 +220,19 @@ fn try_part(run: &Run) -> Result<Tally, Box<dyn Error>> {
 
 fn relay(listen: SocketAddr) -> Result<ExitCode, Box<dyn Error>> {
     let mut relay = Relay::bind(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-    println!("ws://{}", relay.address()?);
+    print(&format!("ws://{}\n", relay.address()?))?;
     relay.serve(|| true)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a result. A reader that has gone away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), String> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("cannot write the result to standard output: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

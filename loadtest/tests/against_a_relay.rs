@@ -1,56 +1,20 @@
 //! Whole runs against a relay in this process, honest or hostile: is what it does found?
 
-use std::net::SocketAddr;
+mod relay_server;
+
+use relay_server::RelayServer;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use wiresocket_loadtest::load::typing::{TypingResult, run};
 use wiresocket_loadtest::load::{LoadError, Session};
 use wiresocket_loadtest::progress::Progress;
-use wiresocket_loadtest::relay::{Fault, Relay};
+use wiresocket_loadtest::relay::Fault;
 use wiresocket_loadtest::scenario::{Churn, Overrides, Scenario, SlowReaders, Typing};
 use wiresocket_loadtest::target::Target;
 use wiresocket_loadtest::update::pattern::Mix;
 use wiresocket_loadtest::update::typist::Positions;
 use wiresocket_loadtest::verification::Findings;
 use wiresocket_loadtest::wire::Protocol;
-
-struct Server {
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    fn start(fault: Option<Fault>) -> Self {
-        let mut relay = Relay::bind(([127, 0, 0, 1], 0).into()).expect("a port");
-        if let Some(fault) = fault {
-            relay = relay.with_fault(fault);
-        }
-        let address = relay.address().expect("its address");
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let serve = move || {
-            relay.serve(|| !stopped.load(Ordering::Relaxed)).expect("the relay serves");
-        };
-        Self { address, stop, thread: Some(std::thread::spawn(serve)) }
-    }
-
-    fn url(&self) -> String {
-        format!("ws://{}", self.address)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
 
 /// 3 documents x 4 clients, 2 of them typing 50 updates/s each, for half a second.
 fn small() -> Scenario {
@@ -70,7 +34,7 @@ fn small() -> Scenario {
 }
 
 fn type_against(fault: Option<Fault>) -> TypingResult {
-    let server = Server::start(fault);
+    let server = RelayServer::start(fault);
     let scenario = small();
     let target = Target::new(&server.url(), Protocol::Relay, None, None, None).expect("a target");
     let session = Session::new(&scenario, &target, None).expect("a session");
@@ -111,12 +75,21 @@ fn a_reordered_update_is_found() {
 
 /// The small scenario with one more table.
 fn type_more(fault: Option<Fault>, change: impl FnOnce(&mut Typing)) -> Result<TypingResult, LoadError> {
-    let server = Server::start(fault);
+    let server = RelayServer::start(fault);
     let mut scenario = small();
     change(scenario.typing.as_mut().expect("a typing scenario"));
     let target = Target::new(&server.url(), Protocol::Relay, None, None, None).expect("a target");
     let session = Session::new(&scenario, &target, None).expect("a session");
     run(&session, scenario.typing.as_ref().expect("a typing scenario"), &mut Progress::silent())
+}
+
+#[test]
+fn a_load_tester_that_cannot_keep_up_says_so_and_what_it_never_sent_is_not_lost() {
+    let result = type_more(None, |typing| (typing.rate, typing.measure_s) = (1e7, 1.0)).expect("a result");
+    let sentences = result.failures.clone().into_sentences();
+    assert!(sentences.iter().any(|sentence| sentence.contains("couldn't keep up")), "{sentences:?}");
+    assert!(result.verification.is_right(), "{:?}", result.verification);
+    assert!(result.updates_sent < 6e7 as u64);
 }
 
 #[test]
@@ -159,8 +132,7 @@ fn whoever_returns_to_a_relay_would_get_nothing_so_that_is_refused() {
 #[test]
 fn no_server_is_an_error_and_no_result() {
     let scenario = small();
-    let address = Server::start(None).address; // stopped at once: nobody listens there now
-    let url = format!("ws://{address}");
+    let url = RelayServer::start(None).url(); // stopped at once: nobody listens there now
     let target = Target::new(&url, Protocol::Relay, None, None, None).expect("a target");
     let session = Session::new(&scenario, &target, None).expect("a session");
     let typing = scenario.typing.as_ref().expect("a typing scenario");
@@ -182,7 +154,7 @@ fn program(url: &str, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
 
 #[test]
 fn the_program_exits_with_0_when_right_1_when_wrong_and_2_without_a_result() {
-    let honest = Server::start(None);
+    let honest = RelayServer::start(None);
     let folder = tempfile::tempdir().expect("a folder");
     let hgrm = folder.path().join("latency.hgrm");
     let own_pid = std::process::id().to_string();
@@ -193,7 +165,7 @@ fn the_program_exits_with_0_when_right_1_when_wrong_and_2_without_a_result() {
     let percentiles = std::fs::read_to_string(hgrm).expect("written");
     assert!(percentiles.contains("Percentile") && percentiles.contains("#[Max"));
 
-    let hostile = Server::start(Some(Fault::Duplicate { nth: 3 }));
+    let hostile = RelayServer::start(Some(Fault::Duplicate { nth: 3 }));
     let (code, json) = program(&hostile.url(), &[]);
     assert_eq!((code, &json["ok"]), (Some(1), &false.into()));
     assert_eq!(json["result"]["typing"]["verification"]["duplicated"], 4);

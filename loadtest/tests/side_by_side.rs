@@ -1,40 +1,11 @@
 //! The program as its users call it: several processes, plots, and runs side by side.
 
+mod relay_server;
+
+use relay_server::RelayServer;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use wiresocket_loadtest::relay::{Fault, Relay};
-
-struct Server {
-    url: String,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    fn start(fault: Option<Fault>) -> Self {
-        let mut relay = Relay::bind(([127, 0, 0, 1], 0).into()).expect("a port");
-        if let Some(fault) = fault {
-            relay = relay.with_fault(fault);
-        }
-        let url = format!("ws://{}", relay.address().expect("its address"));
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let serve = move || relay.serve(|| !stopped.load(Ordering::Relaxed)).expect("the relay serves");
-        Self { url, stop, thread: Some(std::thread::spawn(serve)) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
+use wiresocket_loadtest::relay::Fault;
 
 fn program(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_wiresocket-loadtest"))
@@ -44,8 +15,8 @@ fn program(arguments: &[&str]) -> Output {
 }
 
 /// 5 documents x 4 clients, all of them typing 20 updates/s, for half a second.
-fn run(server: &Server, arguments: &[&str]) -> (Option<i32>, serde_json::Value, String) {
-    let fixed = ["run", "b-many-rooms", "--wire", "relay", "--url", &server.url, "--json"];
+fn run(url: &str, arguments: &[&str]) -> (Option<i32>, serde_json::Value, String) {
+    let fixed = ["run", "b-many-rooms", "--wire", "relay", "--url", url, "--json"];
     let small =
         ["--documents", "5", "--clients", "4", "--rate", "20", "--seconds", "0.5", "--sample-s", "0.1"];
     let output = program(&[&fixed[..], &small, arguments].concat());
@@ -55,9 +26,9 @@ fn run(server: &Server, arguments: &[&str]) -> (Option<i32>, serde_json::Value, 
 
 #[test]
 fn several_processes_find_together_what_one_finds() {
-    let server = Server::start(None);
+    let server = RelayServer::start(None);
     let own_pid = std::process::id().to_string();
-    let (code, json, errors) = run(&server, &["--processes", "3", "--pid", &own_pid]);
+    let (code, json, errors) = run(&server.url(), &["--processes", "3", "--pid", &own_pid]);
     assert_eq!((code, &json["ok"]), (Some(0), &true.into()), "{errors}");
     let result = &json["result"]["typing"];
     // 5 x 4 writers, 20/s, to 3 readers each, for half a second.
@@ -71,14 +42,13 @@ fn several_processes_find_together_what_one_finds() {
 
 #[test]
 fn what_goes_wrong_in_one_process_fails_the_run() {
-    let server = Server::start(Some(Fault::Duplicate { nth: 10 }));
-    let (code, json, _) = run(&server, &["--processes", "2"]);
+    let server = RelayServer::start(Some(Fault::Duplicate { nth: 10 }));
+    let (code, json, _) = run(&server.url(), &["--processes", "2"]);
     assert_eq!((code, &json["result"]["typing"]["verification"]["duplicated"]), (Some(1), &3.into()));
     assert_eq!(json["failures"].as_array().map(Vec::len), Some(1));
 
-    let url = server.url.clone();
+    let nobody = server.url();
     drop(server);
-    let nobody = Server { url, stop: Arc::default(), thread: None };
     let (code, _, errors) = run(&nobody, &["--processes", "2"]);
     assert_eq!(code, Some(2));
     assert!(errors.contains("process ") && errors.contains("failed"), "{errors}");
@@ -86,11 +56,11 @@ fn what_goes_wrong_in_one_process_fails_the_run() {
 
 #[test]
 fn runs_are_put_side_by_side() {
-    let server = Server::start(None);
+    let server = RelayServer::start(None);
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     for name in ["one", "two"] {
-        let (code, json, errors) = run(&server, &["--label", name, "--html", &path("run.html")]);
+        let (code, json, errors) = run(&server.url(), &["--label", name, "--html", &path("run.html")]);
         assert_eq!(code, Some(0), "{errors}");
         std::fs::write(path(name), json.to_string()).expect("written");
     }

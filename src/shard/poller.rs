@@ -2,8 +2,8 @@
 //!
 //! A shard has one epoll set with everything in it, and waits in `epoll_wait` itself: one system call for each turn,
 //! however many sockets it brings. Sleeping in glommio's reactor instead costs five to ten more (it cancels and re-arms
-//! its own polls and timers around every sleep): 40 % more CPU per delivery in small rooms. glommio has nothing
-//! outstanding that such a wait could hold up; the loop visits it now and then all the same (`shard::TICK`).
+//! its own polls and timers around every sleep): nearly half as much CPU again per delivery in small rooms. glommio has
+//! nothing outstanding that such a wait could hold up; the loop visits it now and then all the same (`shard::WAIT_MAX`).
 #![allow(unsafe_code)] // epoll has no safe interface in std
 
 use std::io;

@@ -98,6 +98,9 @@ impl Typing {
         let (writers, readers) = (f64::from(self.writers), f64::from(clients));
         within("clients (someone must read)", readers, 2.0..=1e6)?;
         within("typing.writers (they are clients too)", writers, 1.0..=readers)?;
+        // Every reader's account of every writer is four bytes.
+        let accounts = f64::from(documents) * readers * writers;
+        within("documents * clients * typing.writers", accounts, 1.0..=5e8)?;
         within("typing.rate", self.rate, 1e-6..=1e7)?;
         seconds("typing.warmup_s", self.warmup_s)?;
         within("typing.measure_s", self.measure_s, WINDOW_S)?;

@@ -5,6 +5,8 @@
 //! update, merged or not, without building anything. The real CRDT library is
 //! used only by the tests, as the judge, and by [`crate::trace`], to build the document of the cold join.
 
+use crate::lib0::write_varuint;
+
 pub mod awareness;
 pub mod pattern;
 pub mod scan;
@@ -19,6 +21,18 @@ pub const EMPTY: [u8; 2] = [0, 0];
 
 /// The state vector of someone who has nothing.
 pub const EMPTY_STATE_VECTOR: [u8; 1] = [0];
+
+/// The state vector of someone who has that many clocks of each client; of whom they have none is left out.
+pub fn state_vector(known: impl Iterator<Item = (u64, u32)>) -> Box<[u8]> {
+    let known: Vec<_> = known.filter(|(_, clock)| *clock > 0).collect();
+    let mut out = Vec::with_capacity(2 + known.len() * 8);
+    write_varuint(&mut out, known.len() as u64);
+    for (client, clock) in known {
+        write_varuint(&mut out, client);
+        write_varuint(&mut out, u64::from(clock));
+    }
+    out.into()
+}
 
 const HAS_ORIGIN: u8 = 0x80;
 const HAS_RIGHT_ORIGIN: u8 = 0x40;

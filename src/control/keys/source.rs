@@ -17,6 +17,8 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Why a directory of key files can't be used. Each names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyDirError {
+    #[error("could not read the key directory {}; check that it exists and may be read", path.display())]
+    Directory { path: PathBuf, source: io::Error },
     #[error("could not read {}; check that it exists and may be read", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{} is longer than {FILE_BYTES_MAX} bytes; a key file holds one tenant's JWKS document", path.display())]
@@ -33,6 +35,7 @@ impl KeyDirError {
     /// The tenant whose file this is about; unknown if the name doesn't say, or the whole directory can't be read.
     fn tenant(&self) -> Option<Uuid> {
         match self {
+            Self::Directory { .. } => None,
             Self::Read { path, .. }
             | Self::TooLong { path }
             | Self::Name { path }
@@ -45,6 +48,7 @@ impl KeyDirError {
 /// What a key directory holds.
 #[derive(Debug, Default)]
 pub(in crate::control) struct KeyFiles {
+    /// Sorted by tenant.
     pub documents: Vec<(Uuid, Jwks)>,
     /// Files that can't be used.
     pub unusable: Vec<KeyDirError>,
@@ -55,7 +59,7 @@ impl KeyFiles {
     pub fn read(dir: &Path) -> Self {
         let mut files = Self::default();
         if let Err(source) = files.read_entries(dir) {
-            files.unusable.push(KeyDirError::Read { path: dir.to_owned(), source });
+            files.unusable.push(KeyDirError::Directory { path: dir.to_owned(), source });
         }
         files.documents.sort_by_key(|&(tenant, _)| tenant);
         files
@@ -78,7 +82,7 @@ impl KeyFiles {
     /// Whether this tenant's file is gone for certain. One that can't be used, and may be this tenant's, is not: nobody
     /// meant to retire those keys.
     pub fn lacks(&self, tenant: Uuid) -> bool {
-        let is_there = self.documents.iter().any(|&(other, _)| other == tenant);
+        let is_there = self.documents.binary_search_by_key(&tenant, |&(other, _)| other).is_ok();
         let may_be = |error: &KeyDirError| error.tenant().is_none_or(|other| other == tenant);
         !is_there && !self.unusable.iter().any(may_be)
     }
@@ -171,5 +175,18 @@ impl Fetcher {
         let json = response.body_mut().with_config().limit(self.bytes_max).read_to_vec().map_err(failed)?;
         let jwks = Jwks::parse(&json).map_err(|source| FetchError::Json { url, source })?;
         Ok(Fetched::New { jwks, entity_tag })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_read_retires_nobodys_keys_whatever_it_is_called() {
+        let parent = tempfile::tempdir().unwrap();
+        let files = KeyFiles::read(&parent.path().join(Uuid::from_u128(1).to_string()));
+        assert!(!files.lacks(Uuid::from_u128(1)) && !files.lacks(Uuid::from_u128(2)));
+        assert!(matches!(files.unusable[..], [KeyDirError::Directory { .. }]));
     }
 }

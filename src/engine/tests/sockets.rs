@@ -199,15 +199,21 @@ fn a_document_that_opens_on_a_stalled_socket_does_not_fill_its_queue() {
     }
 }
 
-#[test]
-fn a_reader_that_takes_nothing_for_the_stall_timeout_is_closed_with_1013() {
-    let mut world = World::new(1);
+/// A reader that has stopped reading and whose queue is full, and whoever filled it.
+fn stalled_and_writer(world: &mut World) -> (usize, usize) {
     world.outbox_bytes_max = 1000;
     let (reader, writer) = (world.join(app(1), "a"), world.join(app(1), "a"));
     world.settle();
     world.sockets[reader].reads = false;
     world.write(writer, &"x".repeat(2000));
     world.settle();
+    (reader, writer)
+}
+
+#[test]
+fn a_reader_that_takes_nothing_for_the_stall_timeout_is_closed_with_1013() {
+    let mut world = World::new(1);
+    let (reader, writer) = stalled_and_writer(&mut world);
     world.pass_s(29);
     assert_eq!(world.code(reader), None);
     world.pass_s(2);
@@ -218,12 +224,7 @@ fn a_reader_that_takes_nothing_for_the_stall_timeout_is_closed_with_1013() {
 #[test]
 fn a_reader_that_takes_something_within_the_stall_timeout_stays() {
     let mut world = World::new(1);
-    world.outbox_bytes_max = 1000;
-    let (reader, writer) = (world.join(app(1), "a"), world.join(app(1), "a"));
-    world.settle();
-    world.sockets[reader].reads = false;
-    world.write(writer, &"x".repeat(2000));
-    world.settle();
+    let (reader, _) = stalled_and_writer(&mut world);
     for _ in 0..4 {
         world.pass_s(20);
         world.take_some(reader);
@@ -237,12 +238,7 @@ fn a_reader_that_takes_something_within_the_stall_timeout_stays() {
 fn a_stalled_reader_is_not_closed_for_its_silence() {
     let settings = crate::engine::Settings { stall_timeout: Duration::from_secs(300), ..Default::default() };
     let mut world = World::with_settings(1, settings, 1);
-    world.outbox_bytes_max = 1000;
-    let (reader, writer) = (world.join(app(1), "a"), world.join(app(1), "a"));
-    world.settle();
-    world.sockets[reader].reads = false;
-    world.write(writer, &"x".repeat(2000));
-    world.settle();
+    let (reader, writer) = stalled_and_writer(&mut world);
     for _ in 0..10 {
         world.pass_s(20);
         world.show(writer, 0, "{}");

@@ -8,13 +8,13 @@ use super::plan::{Person, Plan};
 use super::visit::{Presence, Visit, available_before};
 use crate::client::{Client, Ended, Event, Handler};
 use crate::event_loop::EventLoop;
-use crate::lib0::{Malformed, write_varuint};
+use crate::lib0::Malformed;
 use crate::load::{Failures, LoadError};
 use crate::measure::Latency;
 use crate::measure::series::Counted;
-use crate::update::EMPTY;
 use crate::update::awareness::{self, GONE, is_same_state};
 use crate::update::scan::{ClockRange, scan, scan_state_vector};
+use crate::update::{EMPTY, state_vector};
 use crate::verification::{Carrier, Findings, Verification};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -149,23 +149,11 @@ impl People {
     fn state_vector(&self, person: u32) -> Box<[u8]> {
         let visit = &self.visits[person as usize];
         let page = &self.pages[visit.page as usize];
-        let known: Vec<(u64, u32)> = page
-            .people
-            .iter()
-            .zip(page.verification.known(visit.place))
-            .map(|(writer, known)| {
-                let own = (*writer == person).then(|| visit.next_clock());
-                (self.first_client_id + u64::from(*writer), own.unwrap_or(known))
-            })
-            .filter(|(_, clock)| *clock > 0)
-            .collect();
-        let mut state_vector = Vec::new();
-        write_varuint(&mut state_vector, known.len() as u64);
-        for (client, clock) in known {
-            write_varuint(&mut state_vector, client);
-            write_varuint(&mut state_vector, u64::from(clock));
-        }
-        state_vector.into()
+        let known = page.people.iter().zip(page.verification.known(visit.place));
+        state_vector(known.map(|(writer, known)| {
+            let own = (*writer == person).then(|| visit.next_clock());
+            (self.first_client_id + u64::from(*writer), own.unwrap_or(known))
+        }))
     }
 
     /// The person's next update; who is offline types too.

@@ -37,6 +37,8 @@ use serde::{Deserialize, Serialize};
 use slices::{Slice, Slicer};
 use slow_readers::SlowReaderResult;
 
+/// A load tester that is later than this at the window's end gives up.
+const LATE_NS_MAX: u64 = 500_000_000;
 /// Updates typed before the loop looks at its sockets again, however late they are.
 const BURST_MAX: u32 = 512;
 /// How long to look for duplicates when everything has arrived.
@@ -167,6 +169,7 @@ pub fn run(
     let before = Edge::sample(session)?;
     run.type_until(run.room.window_ns.end)?;
     let after = Edge::sample(session)?;
+    let updates = run.type_the_late()?;
     if let Some(slicer) = &mut run.slicer {
         slicer.look(session, run.sent, true, &run.room)?;
     }
@@ -203,24 +206,19 @@ fn check_trace(room: &Room, schedule: &Schedule, updates: u64) -> Result<(), Loa
 }
 
 impl Run<'_> {
-    /// Types everything that is due before `end_ns`, and returns at that instant.
+    /// Types what is due before `end_ns`, and returns at that instant, even if it is behind.
     fn type_until(&mut self, end_ns: u64) -> Result<(), LoadError> {
         let last = self.schedule.count_before(end_ns);
         let all = self.schedule.count_before(self.room.window_ns.end);
         loop {
             let now_ns = self.session.clock.now_ns();
-            let mut burst = 0;
-            while self.sent < last && burst < BURST_MAX && self.schedule.due_ns(self.sent) <= now_ns {
-                self.room.type_update(&self.schedule, self.sent, now_ns, &mut self.event_loop);
-                self.sent += 1;
-                burst += 1;
-            }
+            self.type_due(last, now_ns);
             self.disturb(now_ns)?;
             let cursors_ns = self.move_cursors(now_ns.min(end_ns - 1));
             if let Some(slicer) = &mut self.slicer {
                 slicer.look(self.session, self.sent, false, &self.room)?;
             }
-            if now_ns >= end_ns && self.sent == last {
+            if now_ns >= end_ns {
                 return self.event_loop.flush(&mut self.room).map_err(LoadError::EventLoop);
             }
             self.progress.observe(now_ns, self.room.counted());
@@ -230,6 +228,41 @@ impl Run<'_> {
             let next_ns = if self.sent < last { self.schedule.due_ns(self.sent) } else { end_ns };
             self.turn(now_ns, next_ns.min(cursors_ns))?;
         }
+    }
+
+    /// Types what is due of the first `last` updates, as far as one burst goes.
+    fn type_due(&mut self, last: u64, now_ns: u64) {
+        let mut burst = 0;
+        while self.sent < last && burst < BURST_MAX && self.schedule.due_ns(self.sent) <= now_ns {
+            self.room.type_update(&self.schedule, self.sent, now_ns, &mut self.event_loop);
+            self.sent += 1;
+            burst += 1;
+        }
+    }
+
+    /// Types what was due in the window and is late, unless it is so late that the load tester can't keep up at all: then
+    /// the figures are its own, not the server's, and the run says so. How many updates the run had.
+    fn type_the_late(&mut self) -> Result<u64, LoadError> {
+        let all = self.schedule.count_before(self.room.window_ns.end);
+        while self.sent < all {
+            let now_ns = self.session.clock.now_ns();
+            let late_ns = now_ns.saturating_sub(self.schedule.due_ns(self.sent));
+            if late_ns > LATE_NS_MAX {
+                let unsent = all - self.sent;
+                self.room.failures.add(|| {
+                    format!(
+                        "the load tester couldn't keep up: it was {:.1} s late at the window's end, and {unsent} updates \
+                         were never sent; lower the rate, or divide the load with --processes",
+                        late_ns as f64 / 1e9
+                    )
+                });
+                break;
+            }
+            self.type_due(all, now_ns);
+            self.turn(now_ns, now_ns)?;
+        }
+        self.event_loop.flush(&mut self.room).map_err(LoadError::EventLoop)?;
+        Ok(self.sent)
     }
 
     fn turn(&mut self, now_ns: u64, until_ns: u64) -> Result<(), LoadError> {
@@ -425,7 +458,7 @@ impl Run<'_> {
 
 fn describe(found: &Findings) -> String {
     format!(
-        "the server's deliveries are wrong: {} lost, {} duplicated, {} reordered, {} that nobody typed",
+        "the server's deliveries are wrong: {} lost (or not there yet when the wait was over), {} duplicated, {} reordered, {} that nobody typed",
         found.lost, found.duplicated, found.reordered, found.foreign
     )
 }

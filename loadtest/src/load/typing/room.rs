@@ -5,7 +5,7 @@ use super::cursors::Cursors;
 use super::slow_readers::SlowSeats;
 use crate::client::{Client, Ended, Event, Handler};
 use crate::event_loop::EventLoop;
-use crate::lib0::{Malformed, write_varuint};
+use crate::lib0::Malformed;
 use crate::load::connector::{Connecting, Connector};
 use crate::load::{Failures, LoadError, Session};
 use crate::measure::Latency;
@@ -13,11 +13,11 @@ use crate::measure::series::Counted;
 use crate::scenario::Typing;
 use crate::schedule::{Clocks, Schedule};
 use crate::trace::Trace;
-use crate::update::EMPTY;
 use crate::update::pattern::Pattern;
 use crate::update::scan::{ClockRange, scan, scan_state_vector};
 use crate::update::script::Script;
 use crate::update::typist::{Payload, Typist};
+use crate::update::{EMPTY, state_vector};
 use crate::verification::{Carrier, Verification};
 use std::ops::Range;
 use std::rc::Rc;
@@ -183,22 +183,12 @@ impl Room {
     fn state_vector(&self, seat: u32) -> Box<[u8]> {
         let first_typist = seat / self.clients * self.writers;
         let own = self.typist_of(seat);
-        let known: Vec<(u64, u32)> = (first_typist..)
-            .zip(self.verification.known(seat))
-            .map(|(typist, known)| {
-                let typist = typist as usize;
-                let clock = if own == Some(typist) { self.typists[typist].next_clock() } else { known };
-                (self.typists[typist].client(), clock)
-            })
-            .filter(|(_, clock)| *clock > 0)
-            .collect();
-        let mut state_vector = Vec::with_capacity(2 + known.len() * 8);
-        write_varuint(&mut state_vector, known.len() as u64);
-        for (client, clock) in known {
-            write_varuint(&mut state_vector, client);
-            write_varuint(&mut state_vector, u64::from(clock));
-        }
-        state_vector.into()
+        let known = (first_typist..).zip(self.verification.known(seat));
+        state_vector(known.map(|(typist, known)| {
+            let typist = typist as usize;
+            let clock = if own == Some(typist) { self.typists[typist].next_clock() } else { known };
+            (self.typists[typist].client(), clock)
+        }))
     }
 
     #[inline]

@@ -46,7 +46,7 @@ fn a_node_accepts_what_the_token_endpoint_issues_on_postgresql() {
 }
 
 fn accepts_what_is_issued(dashboard: DashboardServer) {
-    let line = dashboard.stdout();
+    let line = dashboard.first_line();
     assert!(line.contains("ops@example.com") && line.contains("one-time password"), "{line}");
     let credentials = app(&dashboard);
     let node = node(&dashboard);

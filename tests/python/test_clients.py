@@ -1,6 +1,7 @@
 """Authlib gets and renews tokens at the dashboard's token endpoint, PyJWT verifies them from the tenant's key set.
 
-    pip install -r requirements.txt && python3 -m unittest     # here, with a binary that is there already
+    make test-python                                # from the root: installs and builds what is missing, then runs them
+    .venv/bin/python -m unittest                    # here, with a binary that is there already
 
 WIRESOCKET_BIN names the binary; without it, it is cargo's debug build.
 """

@@ -69,8 +69,12 @@ impl DashboardServer {
         serde_json::from_str(&stdout).expect("it prints JSON")
     }
 
-    pub fn stdout(&self) -> String {
-        self.process.stdout()
+    /// What the first start prints for the operator; the pipe may bring it later than the log says "listening".
+    #[track_caller]
+    pub fn first_line(&self) -> String {
+        eventually("the dashboard prints a line", || {
+            self.process.stdout().split_once('\n').map(|(line, _)| line.to_owned())
+        })
     }
 
     /// What a node's `auth.jwks_url` is.

@@ -25,16 +25,19 @@ pub(super) use problem::Problem;
 /// Every route. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: without the peer's address no limit
 /// by address counts.
 pub fn router(dashboard: Arc<Dashboard>) -> Router {
+    let wrong_method = async || Problem::method_not_allowed();
     // Refreshing needs no secret and key sets are public, so pages of any origin may ask; no cookie counts there.
     let for_browsers = Router::new()
         .merge(oauth::router())
         .route("/{tenant}/.well-known/jwks", get(jwks::endpoint))
+        .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(allow_any_origin));
     Router::new()
-        .merge(for_browsers)
         .route("/health", get(health))
-        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .method_not_allowed_fallback(wrong_method)
         .fallback(async || Problem::not_found("there is nothing at this address"))
+        // Last: a fallback set after it would take the place of the layer's, which answers OPTIONS.
+        .merge(for_browsers)
         .with_state(dashboard)
 }
 

@@ -21,6 +21,8 @@ pub enum Principal {
     /// Nobody known: sign-up, an app's own client at the token endpoint.
     Anonymous,
     Account(Uuid),
+    /// A node, with its own credential; it has no rights but to speak of itself.
+    Node(Uuid),
     /// Whoever may run `wiresocket admin` on the host: an operator.
     CommandLine,
     /// The dashboard itself: schedules.
@@ -54,6 +56,7 @@ impl Actor {
         match &self.principal {
             Principal::Anonymous => "anonymous".to_owned(),
             Principal::Account(id) => format!("account:{id}"),
+            Principal::Node(id) => format!("node:{id}"),
             Principal::CommandLine => "command-line".to_owned(),
             Principal::System => "system".to_owned(),
         }
@@ -182,7 +185,7 @@ fn roles_of(action: &Action) -> String {
 pub async fn require(tx: &mut Tx, actor: &Actor, action: Action, tenant: Option<Uuid>) -> Result<(), Denied> {
     let account = match actor.principal {
         Principal::CommandLine | Principal::System => return Ok(()),
-        Principal::Anonymous => return Err(Denied::NotLoggedIn),
+        Principal::Anonymous | Principal::Node(_) => return Err(Denied::NotLoggedIn),
         Principal::Account(id) => id,
     };
     let row = query("SELECT is_operator FROM accounts WHERE id = $1 AND disabled_at IS NULL")

@@ -14,6 +14,7 @@ use super::config::Config;
 use super::domains::AllowedDomain;
 use super::keys::{self, KeysError};
 use super::master::{self, MasterKeyError};
+use super::nodes::{self, NodeError};
 use super::region::LicenseRegion;
 use super::subscriptions::{self, SubscriptionError};
 use super::tenants::{self, TenantError};
@@ -69,6 +70,19 @@ pub enum Command {
     RevokeKey { tenant: Uuid, kid: String },
     /// Seal all private keys anew under the newest master key; the older ones can then be removed
     RotateMasterKey,
+    /// Make a secret with which nodes can enrol; printed this once
+    CreateEnrolmentSecret {
+        /// How many nodes it lets in
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        uses: i64,
+        /// For how many days
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        days: i64,
+    },
+    /// List the nodes with their states and loads
+    ListNodes,
+    /// Take a node out of the registry; its credential is dead at once
+    RemoveNode { name: String },
     /// Check the audit log's chain; prints its length and last hash, to be noted elsewhere
     VerifyAudit,
 }
@@ -95,6 +109,8 @@ pub enum AdminError {
     Subscription(#[from] SubscriptionError),
     #[error(transparent)]
     Keys(#[from] KeysError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
     #[error(transparent)]
     Audit(#[from] Broken),
 }
@@ -181,6 +197,15 @@ async fn carry_out(dashboard: &Dashboard, command: Command) -> Result<Value, Adm
             Ok(json!({ "tenant": tenant, "revoked": kid }))
         }
         Command::RotateMasterKey => Ok(json!({ "resealed": keys::reseal(dashboard, &actor).await? })),
+        Command::CreateEnrolmentSecret { uses, days } => {
+            let secret = nodes::create_enrolment(dashboard, &actor, uses, days).await?;
+            Ok(json!({ "enrolmentSecret": secret, "uses": uses, "days": days }))
+        }
+        Command::ListNodes => Ok(nodes::list(dashboard, &actor).await?.iter().map(node_json).collect()),
+        Command::RemoveNode { name } => {
+            nodes::remove(dashboard, &actor, &name).await?;
+            Ok(json!({ "removed": name }))
+        }
         Command::VerifyAudit => {
             let (entries, hash) = audit::verify(&dashboard.home).await?;
             Ok(json!({ "entries": entries, "hash": hash }))
@@ -220,6 +245,22 @@ async fn create_app(
         }
     }
     Ok(credentials_json(tenant, &credentials))
+}
+
+fn node_json(node: &nodes::Node) -> Value {
+    json!({
+        "node": node.id,
+        "name": node.name,
+        "region": node.region,
+        "cluster": node.cluster,
+        "publicUrl": node.public_url,
+        "capacity": node.capacity,
+        "version": node.version,
+        "state": node.state.as_str(),
+        "connections": node.connections,
+        "documents": node.documents,
+        "lastHeartbeatAt": node.last_heartbeat_at,
+    })
 }
 
 fn credentials_json(tenant: Uuid, credentials: &apps::Credentials) -> Value {

@@ -20,10 +20,12 @@ pub mod audit;
 pub mod clock;
 pub mod config;
 mod domains;
+mod feed;
 mod http;
 pub mod keys;
 pub mod master;
 pub mod members;
+pub mod nodes;
 mod oauth;
 mod passwords;
 pub mod plans;
@@ -42,6 +44,7 @@ use std::sync::Arc;
 
 use clock::Clock;
 use config::Config;
+use feed::Feed;
 use master::{MasterKeyError, MasterKeys};
 use passwords::Passwords;
 use region::LicenseRegion;
@@ -50,6 +53,7 @@ use store::{Database, Schema, StoreError};
 use throttle::Throttle;
 
 pub use domains::{AllowedDomain, DomainError};
+pub use feed::look as look_for_key_changes;
 pub use http::router;
 pub use serve::{ServeError, run};
 
@@ -64,6 +68,7 @@ pub struct Dashboard {
     passwords: Passwords,
     signer: Signer,
     throttle: Throttle,
+    feed: Feed,
 }
 
 /// Why a dashboard could not be opened.
@@ -113,6 +118,7 @@ impl Dashboard {
             signer: Signer::new(config.tokens.signing_threads, config.tokens.signing_queue_max),
             passwords: Passwords::new(),
             throttle: Throttle::new(),
+            feed: Feed::new(),
             config,
             clock,
             home,

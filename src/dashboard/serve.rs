@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::accounts::{self, AccountError};
 use super::config::Config;
-use super::{Dashboard, OpenError, http, keys, oauth};
+use super::{Dashboard, OpenError, feed, http, keys, oauth};
 
 /// How often what is due is looked for: keys that take over, audit entries that wait, tokens that have expired.
 const UPKEEP_EVERY: Duration = Duration::from_secs(30);
@@ -56,9 +56,16 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     let bound = listener.local_addr().map_err(|source| ServeError::Bind { address, source })?;
     tracing::info!(address = %bound, issuer = dashboard.config.issuer.as_str(), "listening");
     let upkeep = tokio::spawn(keep_up(Arc::clone(&dashboard)));
+    let look = tokio::spawn(feed::look(Arc::clone(&dashboard)));
     let service = http::router(Arc::clone(&dashboard)).into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(asked_to_stop()).await;
+    let following = Arc::clone(&dashboard);
+    let stop = async move {
+        asked_to_stop().await;
+        following.end_feeds();
+    };
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
     upkeep.abort();
+    look.abort();
     dashboard.close().await;
     served.map_err(ServeError::Serve)
 }

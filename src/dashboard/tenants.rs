@@ -134,7 +134,9 @@ pub async fn approve(dashboard: &Dashboard, actor: &Actor, tenant: Uuid) -> Resu
     }
     audit::append(&mut tx, &Event::new(now, actor, "tenant.approve", tenant).of_tenant(tenant)).await?;
     keys::insert_first(&mut tx, actor, now, tenant, &pair).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    dashboard.feed.wake();
+    Ok(())
 }
 
 /// Ends token issuing for a tenant; its keys stay published, so that live sessions run out their tokens.

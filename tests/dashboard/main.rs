@@ -8,6 +8,7 @@ mod audit;
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod keys;
+mod nodes;
 mod oauth;
 mod plans;
 mod refresh;
@@ -83,6 +84,15 @@ scenarios! {
         a_revoked_key_is_named_and_replaced_at_once,
         a_key_set_is_cacheable_and_limited,
         private_keys_move_to_a_new_master_key,
+    ],
+    nodes: [
+        an_enrolment_secret_lets_in_as_many_as_it_says,
+        who_enrols_under_a_name_again_replaces_its_credential,
+        a_node_that_is_silent_is_down,
+        a_node_is_told_what_is_wrong_with_its_requests,
+        a_feed_begins_with_everything_and_goes_on_with_what_changes,
+        a_feed_goes_on_where_it_was_left,
+        a_feed_ends_with_its_credential,
     ],
     audit: [
         every_change_is_in_the_chain,

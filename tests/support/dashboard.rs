@@ -1,8 +1,8 @@
 //! `wiresocket dashboard` as a child process, and `wiresocket admin` on the same databases.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::eventually;
 use super::http::{self, Response};
 use super::keys::ISSUER;
-use super::server::{BINARY, Process, run};
+use super::server::{BINARY, NodeSetup, Process, run};
 
 /// A running dashboard, on an SQLite file of its own unless told otherwise.
 #[derive(Debug)]
@@ -18,7 +18,39 @@ pub struct DashboardServer {
     process: Process,
     pub address: SocketAddr,
     config: PathBuf,
-    _dir: TempDir,
+    dir: TempDir,
+}
+
+/// A dashboard that was stopped; its databases are still there.
+#[derive(Debug)]
+pub struct StoppedDashboard {
+    address: SocketAddr,
+    config: PathBuf,
+    dir: TempDir,
+}
+
+impl StoppedDashboard {
+    #[track_caller]
+    pub fn admin(&self, args: &[&str]) -> Value {
+        admin(&self.config, args)
+    }
+
+    /// Starts it where it was.
+    #[track_caller]
+    pub fn start_again(self) -> DashboardServer {
+        let text = std::fs::read_to_string(&self.config).expect("the configuration is there");
+        let text = text.replace("127.0.0.1:0", &self.address.to_string());
+        std::fs::write(&self.config, text).expect("the configuration is written");
+        DashboardServer::start_with(self.dir, self.config)
+    }
+}
+
+#[track_caller]
+fn admin(config: &Path, args: &[&str]) -> Value {
+    let config = config.to_str().expect("UTF-8");
+    let (code, stdout, stderr) = run(&[&["admin", "--config", config], args].concat());
+    assert_eq!(code, Some(0), "{args:?}: {stderr}");
+    serde_json::from_str(&stdout).expect("it prints JSON")
 }
 
 impl DashboardServer {
@@ -48,6 +80,11 @@ impl DashboardServer {
             master_key.display(),
         );
         std::fs::write(&config, text).expect("the configuration is written");
+        Self::start_with(dir, config)
+    }
+
+    #[track_caller]
+    fn start_with(dir: TempDir, config: PathBuf) -> Self {
         let mut command = Command::new(BINARY);
         command.arg("dashboard").arg("--config").arg(&config);
         let process = Process::start(command);
@@ -57,16 +94,43 @@ impl DashboardServer {
                 (entry["message"] == "listening").then(|| entry["address"].as_str()?.parse().ok()).flatten()
             })
         });
-        Self { process, address, config, _dir: dir }
+        Self { process, address, config, dir }
+    }
+
+    /// Stops it.
+    #[track_caller]
+    pub fn stop(self) -> StoppedDashboard {
+        let Self { mut process, address, config, dir } = self;
+        process.signal(libc::SIGTERM);
+        assert_eq!(process.wait_for_exit().code(), Some(0));
+        StoppedDashboard { address, config, dir }
     }
 
     /// `wiresocket admin`; what it prints.
     #[track_caller]
     pub fn admin(&self, args: &[&str]) -> Value {
-        let config = self.config.to_str().expect("UTF-8");
-        let (code, stdout, stderr) = run(&[&["admin", "--config", config], args].concat());
-        assert_eq!(code, Some(0), "{args:?}: {stderr}");
-        serde_json::from_str(&stdout).expect("it prints JSON")
+        admin(&self.config, args)
+    }
+
+    /// The node's settings with which it belongs to this dashboard, which it has let in.
+    #[track_caller]
+    pub fn member(&self, node: NodeSetup) -> NodeSetup {
+        let secret_file = self.new_enrolment_secret();
+        let credential_file = self.dir.path().join("node-credential");
+        let node = node
+            .set("auth.jwks_url", self.jwks_url())
+            .set("dashboard.url", format!("http://{}", self.address));
+        node.set("dashboard.enrolment_secret_file", secret_file)
+            .set("dashboard.credential_file", credential_file.to_str().expect("UTF-8"))
+    }
+
+    /// Puts a secret that lets one node in where [`Self::member`]'s node looks for it; the file.
+    #[track_caller]
+    pub fn new_enrolment_secret(&self) -> String {
+        let secret = self.admin(&["create-enrolment-secret"]);
+        let file = self.dir.path().join("enrolment-secret");
+        std::fs::write(&file, secret["enrolmentSecret"].as_str().expect("a secret")).expect("it is written");
+        file.to_str().expect("UTF-8").to_owned()
     }
 
     /// What the first start prints for the operator; the pipe may bring it later than the log says "listening".
@@ -116,12 +180,5 @@ impl DashboardServer {
         );
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
-    }
-
-    /// SIGTERM, then the exit status.
-    #[track_caller]
-    pub fn terminate(mut self) -> ExitStatus {
-        self.process.signal(libc::SIGTERM);
-        self.process.wait_for_exit()
     }
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use self::client::{Answer, Client, Incoming, Upgrade};
 pub use self::cluster::Cluster;
-pub use self::dashboard::DashboardServer;
+pub use self::dashboard::{DashboardServer, StoppedDashboard};
 pub use self::keys::{Tenant, Token, test_key};
 pub use self::metrics::Metrics;
 pub use self::replica::Replica;

@@ -1,6 +1,7 @@
 //! What the dashboard serves, and the limits on who asks.
 
 mod jwks;
+mod nodes;
 mod problem;
 
 use std::convert::Infallible;
@@ -34,6 +35,7 @@ pub fn router(dashboard: Arc<Dashboard>) -> Router {
         .layer(middleware::from_fn(allow_any_origin));
     Router::new()
         .route("/health", get(health))
+        .merge(nodes::router())
         .method_not_allowed_fallback(wrong_method)
         .fallback(async || Problem::not_found("there is nothing at this address"))
         // Last: a fallback set after it would take the place of the layer's, which answers OPTIONS.

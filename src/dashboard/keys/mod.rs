@@ -170,6 +170,7 @@ pub async fn rotate(dashboard: &Dashboard, actor: &Actor, tenant: Uuid) -> Resul
     let event = Event::new(now, actor, "key.rotate", &pair.kid).of_tenant(tenant);
     audit::append(&mut tx, &event.with(serde_json::json!({ "signs_at": signs_at }))).await?;
     tx.commit().await?;
+    dashboard.feed.wake();
     Ok(Rotation { kid: pair.kid, signs_at })
 }
 
@@ -210,7 +211,9 @@ pub async fn revoke(dashboard: &Dashboard, actor: &Actor, tenant: Uuid, kid: &st
     }
     let event = Event::new(now, actor, "key.revoke", kid).of_tenant(tenant);
     audit::append(&mut tx, &event.with(serde_json::json!({ "successor": successor }))).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    dashboard.feed.wake();
+    Ok(())
 }
 
 /// Makes the published next key the active one, whatever its time; its id, if there is one.

@@ -39,13 +39,27 @@ pub async fn upkeep(dashboard: &Dashboard) -> Result<Upkeep, KeysError> {
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
+    done.gone = let_go(dashboard).await?;
+    if done != Upkeep::default() {
+        dashboard.feed.wake();
+    }
+    first_error.map_or(Ok(done), Err)
+}
+
+/// Retired keys whose window is over leave the key sets.
+async fn let_go(dashboard: &Dashboard) -> Result<u64, StoreError> {
     let now = dashboard.now();
     let mut tx = dashboard.home.begin().await?;
-    let update =
-        query("UPDATE signing_keys SET state = 'gone' WHERE state = 'retired' AND gone_at <= $1").bind(now);
-    done.gone = update.execute(&mut *tx).await?.rows_affected();
+    let update = query(
+        "UPDATE signing_keys SET state = 'gone' WHERE state = 'retired' AND gone_at <= $1 RETURNING tenant_id, kid",
+    );
+    let gone = update.bind(now).fetch_all(&mut *tx).await?;
+    for row in &gone {
+        let event = Event::new(now, &Actor::system(), "key.go", row.text("kid")?);
+        audit::append(&mut tx, &event.of_tenant(row.parsed("tenant_id")?)).await?;
+    }
     tx.commit().await?;
-    first_error.map_or(Ok(done), Err)
+    Ok(gone.len() as u64)
 }
 
 /// Tenants whose active key has signed for long enough, so early that its successor is published in time.

@@ -8,7 +8,7 @@ use sqlx::{AnyPool, SqlSafeStr};
 /// A set of tables. One database may hold both, as it does in a single-region installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schema {
-    /// Accounts, tenants, members, signing keys, plans, subscriptions, audit.
+    /// Accounts, tenants, members, signing keys, plans, subscriptions, nodes, audit.
     Home,
     /// Apps and their refresh tokens.
     Region,
@@ -17,7 +17,10 @@ pub enum Schema {
 impl Schema {
     fn migrations(self) -> &'static [(i64, &'static str, &'static str)] {
         match self {
-            Self::Home => &[(1, "foundation", include_str!("migrations/home_1.sql"))],
+            Self::Home => &[
+                (1, "foundation", include_str!("migrations/home_1.sql")),
+                (2, "nodes", include_str!("migrations/home_2.sql")),
+            ],
             Self::Region => &[(1, "foundation", include_str!("migrations/region_1.sql"))],
         }
     }

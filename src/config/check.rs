@@ -187,6 +187,7 @@ mod tests {
             "[limits]\nawareness_bytes_max = \"16 MiB\"\nmessage_bytes_max = \"15 MiB\"",
             "jwks_poll_s = 86400",
             "tenants = [\"6a5b0c6e-6a1c-4f0e-9d35-6b7f0f5d8a01\"]",
+            "[dashboard]\nurl = \"https://auth.example.com\"",
             "[node]\nshards = 3\ncpus = [1, 2]",
             "[node]\ncpus = [\"0-3\"]\ncontrol_cpu = 0",
             "[limits]\nhandshake_timeout_s = 61",

@@ -17,6 +17,7 @@ mod tenants;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Mutex;
 
 use cluster::Cluster;
 use stage::Stage;
@@ -106,21 +107,33 @@ fn run(make: impl AsyncFnOnce() -> Stage, scenario: Scenario) {
     runtime.block_on(async { scenario(make().await).await });
 }
 
+/// Scenarios at a time: most of what they do is make keys and hash passwords, each on one core.
+const WORKERS: usize = 2;
+
 #[test]
 fn postgresql_passes_the_same_scenarios() {
     let Some(cluster) = Cluster::start() else {
         eprintln!("skipped: PostgreSQL's binaries are missing; `make test-deps` installs them");
         return;
     };
-    let mut failed = Vec::new();
-    for (name, scenario) in SCENARIOS {
-        let (home, region) = (cluster.new_database(), cluster.new_database());
-        let passed = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            run(async || Stage::on(&home, &region).await, *scenario);
-        }));
-        if passed.is_err() {
-            failed.push(*name);
+    let (left, failed) = (Mutex::new(SCENARIOS.iter()), Mutex::new(Vec::new()));
+    let next = || left.lock().unwrap().next();
+    let work = || {
+        while let Some((name, scenario)) = next() {
+            let (home, region) = (cluster.new_database(), cluster.new_database());
+            let passed = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                run(async || Stage::on(&home, &region).await, *scenario);
+            }));
+            if passed.is_err() {
+                failed.lock().unwrap().push(*name);
+            }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(work);
+        }
+    });
+    let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "on PostgreSQL these failed: {failed:#?}");
 }

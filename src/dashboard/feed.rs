@@ -30,6 +30,8 @@ use super::store::{Columns, StoreError, query};
 
 /// How soon a change that another process made is seen.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// When the database does not answer, as often as this is enough for the log.
+const LOOK_AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// A node takes a stream for dead when it has heard nothing for three of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long a node may take to make room for what is sent.
@@ -86,7 +88,10 @@ pub async fn look(dashboard: Arc<Dashboard>) {
                 }
                 _ => false,
             })),
-            Err(error) => tracing::error!(%error, "the key feed can't see what has changed"),
+            Err(error) => {
+                tracing::error!(%error, "the key feed can't see what has changed");
+                tokio::time::sleep(LOOK_AFTER_FAILURE).await;
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: dev build playground test test-rust test-js test-python test-deps lint bench clean
+.PHONY: dev build playground test test-rust test-js test-python test-bench test-deps lint bench clean
 
 CARGO ?= cargo
 ARGS ?=
@@ -41,7 +41,7 @@ $(PLAYGROUND): $(wildcard src/playground/web/*) src/playground/package-lock.json
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 export WIRESOCKET_TRACES ?= $(wildcard $(CURDIR)/../shared/traces)
 
-test: test-deps lint test-rust test-js test-python
+test: test-deps lint test-bench test-rust test-js test-python
 
 # Chromium, npm, Python and PostgreSQL from Debian (the tests start a PostgreSQL of their own, in a temporary directory);
 # Authlib and PyJWT from PyPI, into tests/python/.venv. cargo-deny is optional, because building it takes longer than our tests.
@@ -75,6 +75,10 @@ test-python: $(PYTHON_INSTALLED)
 	$(CARGO) build --bin wiresocket
 	cd tests/python && .venv/bin/python -m unittest
 
+# The table of bench-peers, from runs that are made up: nothing is measured.
+test-bench:
+	@python3 -m unittest discover -q -s bench/peers/tests -t .
+
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -82,7 +86,7 @@ lint:
 
 # --- measuring: bench/README.md ----------------------------------------------------------------------------------
 
-.PHONY: bench-peers bench-peers-report bench-peers-install bench-growth bench-programs bench-instructions
+.PHONY: bench-peers bench-peers-arguments bench-peers-report bench-peers-install bench-growth bench-programs bench-instructions
 
 bench:
 	$(CARGO) bench -p wiresocket-bench
@@ -99,10 +103,15 @@ bench-peers-install:
 	@bench/peers/install.sh
 
 # ROUNDS=3 SCENARIOS=A,B-ramp PEERS=wiresocket,y-sweet
-bench-peers: bench-programs bench-peers-install
+bench-peers: bench-peers-arguments bench-programs bench-peers-install
 	@python3 -m bench.peers.run
 
-# The table and the page again, from the newest runs.
+# Before minutes are spent on building.
+bench-peers-arguments:
+	@tuning/install-packages python3:python3
+	@python3 -m bench.peers.run check
+
+# The table and the page again, from the newest whole comparison or from RUNS=20261122-055119.
 bench-peers-report:
 	@python3 -m bench.peers.run again
 

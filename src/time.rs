@@ -1,5 +1,6 @@
 //! Time as the pure modules see it: a value handed in, never a clock that is read.
 
+use std::num::NonZeroU64;
 use std::ops::Add;
 use std::time::Duration;
 
@@ -12,20 +13,22 @@ pub struct Now {
     pub unix_s: u64,
 }
 
-/// A monotonic time as those keep it who keep many: a [`Duration`] since the process started takes twice the room.
+/// A monotonic time as those keep it who keep many: a [`Duration`] since the process started takes twice the room, and an
+/// optional one does too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
-    ns: u64, // good for 584 years
+    ns: NonZeroU64, // one more than there were; good for 584 years
 }
 
 impl Moment {
     /// After every other.
-    pub const MAX: Self = Self { ns: u64::MAX };
+    pub const MAX: Self = Self { ns: NonZeroU64::MAX };
 }
 
 impl From<Duration> for Moment {
     fn from(since_start: Duration) -> Self {
-        Self { ns: u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX) }
+        let ns = u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX);
+        Self { ns: NonZeroU64::MIN.saturating_add(ns) }
     }
 }
 
@@ -33,7 +36,7 @@ impl Add<Duration> for Moment {
     type Output = Duration;
 
     fn add(self, by: Duration) -> Duration {
-        Duration::from_nanos(self.ns) + by
+        Duration::from_nanos(self.ns.get() - 1) + by
     }
 }
 
@@ -55,5 +58,7 @@ mod tests {
         assert_eq!(Moment::from(at) + Duration::from_secs(1), Duration::new(4, 7));
         assert!(Moment::from(at) < Moment::from(at + Duration::from_nanos(1)));
         assert_eq!(Moment::from(Duration::MAX), Moment::MAX);
+        assert_eq!(Moment::from(Duration::ZERO) + at, at);
+        assert_eq!(size_of::<Option<Moment>>(), 8);
     }
 }

@@ -1,7 +1,7 @@
 //! Real editing histories through the real server: every replica must end in the trace's own final text.
 //!
-//! Traces come from the folder `WIRESOCKET_TRACES`, else `../shared/traces`, else they are made up with the same
-//! statistics. `WIRESOCKET_SEED` repeats a run.
+//! Traces come from the folder `WIRESOCKET_TRACES`; where none is named, they are made up with the same statistics.
+//! `WIRESOCKET_SEED` repeats a run.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, unsafe_code)]
 
 mod support;

@@ -5,7 +5,7 @@ from html import escape
 from statistics import median
 
 from bench.peers.page import STYLE
-from bench.peers.results import text
+from bench.peers.figures import text
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 200, 44, 16, 18, 40
 

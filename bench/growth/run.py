@@ -1,7 +1,8 @@
 """`make bench-growth`: CPU time per delivery of our server as documents, histories, rooms and shards grow.
 
 ROUNDS=3, CURVES=history,shards and POINTS_MAX=1000 narrow it; WIRESOCKET= and LOADTEST= are other binaries.
-Writes bench/results/growth.json, growth.md and growth.html.
+Writes bench/results/growth.{json,md,html}; until it is done, or if it is narrowed, growth-partial.* instead. Exit codes
+as of bench-peers.
 """
 
 import json
@@ -14,9 +15,13 @@ import tomllib
 from pathlib import Path
 
 from bench.growth import page
-from bench.peers import machine, servers
-from bench.peers.run import RESULTS, STRANGERS_PERCENT, chosen, say
+from bench.peers import arguments, machine, servers
+from bench.peers.measure import STRANGERS_PERCENT
+from bench.peers.publish import RESULTS
+from bench.peers.run import STOPPED, say
 from bench.peers.servers import LOADTEST, ROOT, ServerError
+
+ROUNDS, ROUNDS_MAX, POINTS_MAX = 3, 100, 10**9
 
 OCCUPY_S = 120
 RUN_S = 90
@@ -88,21 +93,28 @@ def measure(curve: dict, point: int, used: machine.Cores) -> dict:
     return found | {"point": point, "busy": percent > STRANGERS_PERCENT or not used.apart}
 
 
-def write(meta: dict, curves: list[dict]) -> None:
-    (RESULTS / "growth.json").write_text(json.dumps({"meta": meta, "curves": curves}, indent=1))
-    (RESULTS / "growth.md").write_text(page.markdown(meta, curves))
-    (RESULTS / "growth.html").write_text(page.html(meta, curves))
+def write(name: str, meta: dict, curves: list[dict]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps({"meta": meta, "curves": curves}, indent=1))
+    (RESULTS / f"{name}.md").write_text(page.markdown(meta, curves))
+    (RESULTS / f"{name}.html").write_text(page.html(meta, curves))
+
+
+def asked() -> tuple[list[dict], int, int, bool]:
+    """Curves, rounds, and the largest point, as the environment asks for them; and whether that is everything."""
+    with open(Path(__file__).parent / "curves.toml", "rb") as file:
+        curves = tomllib.load(file)["curve"]
+    wanted = arguments.names("CURVES", [curve["id"] for curve in curves])
+    rounds = arguments.number("ROUNDS", ROUNDS, ROUNDS_MAX)
+    points_max = arguments.number("POINTS_MAX", POINTS_MAX, POINTS_MAX)
+    is_whole = rounds == ROUNDS and points_max == POINTS_MAX and len(wanted) == len(curves)
+    return [curve | {"runs": []} for curve in curves if curve["id"] in wanted], rounds, points_max, is_whole
 
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    curves, rounds, points_max, is_whole = asked()
     servers.check_programs()
-    rounds = int(os.environ.get("ROUNDS") or 3)
-    points_max = int(os.environ.get("POINTS_MAX") or 10**9)
-    with open(Path(__file__).parent / "curves.toml", "rb") as file:
-        curves = tomllib.load(file)["curve"]
-    wanted = chosen("CURVES", [curve["id"] for curve in curves])
-    curves = [curve | {"runs": []} for curve in curves if curve["id"] in wanted]
     used = machine.cores()
     meta = machine.describe(ROOT, used) | {"rounds": rounds}
     runs = [
@@ -113,7 +125,6 @@ def main() -> int:
         if point <= points_max
     ]
     say(f"{len(runs)} points, about {sum(curve['takes_s'] for curve, _ in runs) / 60:.0f} minutes")
-    RESULTS.mkdir(exist_ok=True)
     try:
         for number, (curve, point) in enumerate(runs, 1):
             found = measure(curve, point, used)
@@ -121,22 +132,28 @@ def main() -> int:
             result = found["reason"] or f"{found['cpu_per_delivery_us']:.2f} µs, {found['resident_mb']:.1f} MB before"
             mark = " (another process was busy)" if found["busy"] else ""
             say(f"[{number}/{len(runs)}] {curve['id']} {point:,}: {result}{mark}")
-            write(meta, curves)
+            write("growth-partial", meta, curves)
             time.sleep(0.3)
     except KeyboardInterrupt:
         say("stopped: the table has what was measured until now")
-        return 130
-    print((RESULTS / "growth.md").read_text())
-    say(f"page: {RESULTS / 'growth.html'}")
-    return 0
+        return STOPPED
+    name = "growth" if is_whole else "growth-partial"
+    write(name, meta, curves)
+    print((RESULTS / f"{name}.md").read_text())
+    say(f"page: {RESULTS / name}.html")
+    return arguments.EXIT_FAILED if any(found["reason"] for curve in curves for found in curve["runs"]) else 0
 
 
 def again() -> int:
     """Writes table and page from the last measurement."""
     last = json.loads((RESULTS / "growth.json").read_text())
-    write(last["meta"], last["curves"])
+    write("growth", last["meta"], last["curves"])
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(again() if sys.argv[1:] == ["again"] else main())
+    try:
+        sys.exit(again() if sys.argv[1:] == ["again"] else main())
+    except arguments.ArgumentError as error:
+        say(str(error))
+        sys.exit(arguments.EXIT_WRONG_ARGUMENT)

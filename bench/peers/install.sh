@@ -48,7 +48,7 @@ uwebsockets() {
 }
 
 # PEERS narrows what is installed, too.
-wanted() { [ -z "${PEERS:-}" ] || [[ ",$PEERS," == *",$1,"* ]]; }
+wanted() { [ -z "${PEERS:-}" ] || [[ " ${PEERS//,/ } " == *" $1 "* ]]; }
 
 if wanted y-websocket || wanted hocuspocus; then npm_peers; fi
 if wanted hocuspocus; then node22; fi

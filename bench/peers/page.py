@@ -6,11 +6,12 @@ as the page, so a phone shows it too. The colours say only "ours" or "a peer": n
 
 from html import escape
 
-from bench.peers import results
+from bench.peers import notes, results
+from bench.peers.notes import Notes
 from bench.peers.results import Outcome, Row
-from bench.peers.table import VERDICT, about, footnotes
 
-WIDTH, NAMES, BAR, GAP, FIGURES = 440, 120, 18, 10, 130
+WIDTH, NAMES, BAR, GAP, FIGURES = 440, 120, 18, 10, 150
+CLASSES = {True: "good", False: "bad", None: "soft"}
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1a1c1f; --soft: #667; --line: #d8dbe0; --ours: #1f6feb; --peer: #9aa4b2; --good: #1a7f37; --bad: #b3261e }
@@ -26,22 +27,26 @@ text.soft { fill: var(--soft); font-size: 13px } .ours { fill: var(--ours) } .pe
 
 def html(outcome: Outcome) -> str:
     body = [f"<h1>WireSocket beside its peers</h1>{summary(outcome)}"]
-    body += [f'<p class="soft">{escape(line)}</p>' for line in about(outcome)]
-    notes: list[str] = []
+    body += [f'<p class="soft">{escape(line)}</p>' for line in notes.above(outcome)]
+    marks = Notes()
     scenario = None
     for row in outcome.rows:
         if row.scenario is not scenario:
             scenario = row.scenario
-            body.append(f"<h2>{escape(scenario['id'])}: {escape(scenario['title'])}</h2>")
-        body.append(figure(outcome, row, notes))
-    lines = [line for line in footnotes(outcome, notes) if line]
-    if lines:
-        body.append("<h2>Notes</h2><ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>")
+            body.append(f"<h2>{escape(scenario['id'])}: {escape(outcome.describe(scenario))}</h2>")
+        body.append(figure(outcome, row, marks))
+    if lines := notes.below(outcome, marks):
+        body.append(f"<h2>Notes</h2>{listed(lines)}")
+    body.append(f"<h2>What was run</h2>{listed(notes.commands(outcome))}")
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     return (
         f'<!doctype html><html lang="en"><head>{head}<title>WireSocket beside its peers</title>'
         f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
     )
+
+
+def listed(lines: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
 
 
 def summary(outcome: Outcome) -> str:
@@ -51,56 +56,50 @@ def summary(outcome: Outcome) -> str:
     return f"<p>{reached} of {len(targets)} targets reached{f', {open_} not measured' if open_ else ''}.</p>"
 
 
-def figure(outcome: Outcome, row: Row, notes: list[str]) -> str:
+def figure(outcome: Outcome, row: Row, marks: Notes) -> str:
     better = "more is better" if row.metric.get("better") == "high" else "less is better"
     unit = f"{row.unit}, " if row.unit else ""
     targets = "".join(
-        f'<p class="{"" if target.reached is None else "good" if target.reached else "bad"}">'
-        f"{VERDICT[target.reached]} {escape(target.text)}</p>"
-        for target in row.targets
+        f'<p class="{CLASSES[target.reached]}">{target.verdict} {escape(target.text)}</p>' for target in row.targets
     )
     title = f"<h3>{escape(row.metric['name'])} <span class=\"soft\">({escape(unit)}{better})</span></h3>"
-    return f"<section>{title}{bars(outcome, row, notes)}{targets}</section>"
+    return f"<section>{title}{bars(outcome, row, marks)}{targets}</section>"
 
 
-def bars(outcome: Outcome, row: Row, notes: list[str]) -> str:
-    cells = [(peer, found) for peer, found in row.cells.items()]
-    highest = max((max(found.values) for _, found in cells if found.values), default=0) or 1
+def bars(outcome: Outcome, row: Row, marks: Notes) -> str:
+    highest = max((max(found.values) for found in row.cells.values() if found.values), default=0) or 1
     scale = (WIDTH - NAMES - FIGURES) / highest
-    height = len(cells) * (BAR + GAP)
+    height = len(row.cells) * (BAR + GAP)
     label = f"{row.metric['name']}: " + ", ".join(
-        f"{outcome.title(peer)} {results.text(found.median) if found.median is not None else 'failed'}"
-        for peer, found in cells
+        f"{outcome.title(peer)} {found.text}" for peer, found in row.cells.items()
     )
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">']
     parts.append(f'<line class="axis" x1="{NAMES}" x2="{NAMES}" y1="0" y2="{height - GAP}"/>')
-    for at, (peer, found) in enumerate(cells):
-        parts.append(bar(outcome, row, peer, at * (BAR + GAP), scale, notes))
+    for at, peer in enumerate(row.cells):
+        parts.append(bar(outcome, row, peer, at * (BAR + GAP), scale, marks))
     return "".join(parts) + "</svg>"
 
 
-def bar(outcome: Outcome, row: Row, peer: str, top: int, scale: float, notes: list[str]) -> str:
+def bar(outcome: Outcome, row: Row, peer: str, top: int, scale: float, marks: Notes) -> str:
     found = row.cells[peer]
     middle = top + BAR / 2
     name = f'<text x="{NAMES - 8}" y="{middle + 4.5}" text-anchor="end">{escape(outcome.title(peer))}</text>'
-    note = ""
-    if found.reason:
-        if found.reason not in notes:
-            notes.append(found.reason)
-        note = f" [{notes.index(found.reason) + 1}]"
+    note = marks.marks(found)
     if found.median is None:
         return f'{name}<text class="soft" x="{NAMES + 6}" y="{middle + 4.5}">failed{note}</text>'
-    kind = "ours" if peer == results.OURS else "peer"
     length, low, high = (edge * scale for edge in (found.median, min(found.values), max(found.values)))
     ratio = row.ratio(peer)
-    times = f' <tspan class="soft" fill-opacity=".75">×{results.text(ratio)}</tspan>' if ratio is not None else ""
-    figure = f"{results.text(found.median)}{times}{'*' if found.busy else ''}{note}"
+    times = f' <tspan class="soft" fill-opacity=".75">{ratio}</tspan>' if ratio else ""
     whisker = ""
     if len(found.values) > 1:
-        low, high = NAMES + low, NAMES + high
-        whisker = f'<path class="whisker" fill="none" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8"/>'
-        high -= NAMES
+        left, right = NAMES + low, NAMES + high
+        whisker = (
+            f'<path class="whisker" fill="none" d="M{left:.1f} {middle}H{right:.1f}M{left:.1f} {middle - 4}v8'
+            f'M{right:.1f} {middle - 4}v8"/>'
+        )
+    kind = "ours" if peer == results.OURS else "peer"
     return (
-        f'{name}<rect class="{kind}" x="{NAMES}" y="{top}" width="{max(1.0, length):.1f}" height="{BAR}" rx="2"/>{whisker}'
-        f'<text x="{NAMES + max(length, high) + 8:.1f}" y="{middle + 4.5}">{figure}</text>'
+        f'{name}<rect class="{kind}" x="{NAMES}" y="{top}" width="{max(1.0, length):.1f}" height="{BAR}" rx="2"/>'
+        f'{whisker}<text x="{NAMES + max(length, high) + 8:.1f}" y="{middle + 4.5}">'
+        f"{found.text}{times}{'*' if found.busy else ''}{note}</text>"
     )

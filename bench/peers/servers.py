@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ START_S = 20
 STOP_S = 3
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
+CONFIGURATION = ROOT / "bench" / "wiresocket.toml"
 
 
 class ServerError(Exception):
@@ -61,6 +63,12 @@ def check_programs() -> None:
     for program, variable in ((WIRESOCKET, "WIRESOCKET"), (LOADTEST, "LOADTEST")):
         if not program.exists():
             raise SystemExit(f"{program} is not there: build it with `make bench-programs`, or set {variable}=")
+
+
+def limits() -> dict:
+    """What our node is configured with."""
+    with open(CONFIGURATION, "rb") as file:
+        return tomllib.load(file)["limits"]
 
 
 def free_port() -> int:
@@ -158,9 +166,8 @@ def prepare(name: str, folder: Path) -> tuple[dict, list[str]]:
     for limit in ("connections", "documents", "users-per-doc"):
         token += [f"--max-{limit}", "1000000"]
     token += ["--ops-per-minute", "1000000000"]
-    quiet = {"check": True, "capture_output": True, "timeout": 30}
-    subprocess.run([WIRESOCKET, "token", "--generate-key", keys, "--tenant", TENANT], **quiet)
-    minted = subprocess.run(token, **quiet).stdout
+    printed([WIRESOCKET, "token", "--generate-key", keys, "--tenant", TENANT])
+    minted = printed(token)
     (folder / "token").write_bytes(minted)
     # For those who make further tokens: the same claims.
     payload = minted.split(b".")[1]
@@ -168,6 +175,14 @@ def prepare(name: str, folder: Path) -> tuple[dict, list[str]]:
     kept = {name: claim for name, claim in claims.items() if name not in ("exp", "iat", "nbf", "jti")}
     (folder / "claims.json").write_text(json.dumps(kept))
     return {"WIRESOCKET_AUTH__KEY_DIR": str(keys)}, ["--token-file", str(folder / "token")]
+
+
+def printed(command: list) -> bytes:
+    done = subprocess.run(command, capture_output=True, timeout=30)
+    if done.returncode:
+        wrong = done.stderr.decode(errors="replace").strip()[-300:]
+        raise ServerError(f"{Path(command[0]).name} {command[1]} ended with {done.returncode}: {wrong}")
+    return done.stdout
 
 
 def node(wanted: int) -> str:
@@ -182,7 +197,7 @@ def command(name: str, port: int) -> list[str]:
     return [
         str(part)
         for part in {
-            "wiresocket": lambda: [WIRESOCKET, "node", "--config", ROOT / "bench" / "wiresocket.toml"],
+            "wiresocket": lambda: [WIRESOCKET, "node", "--config", CONFIGURATION],
             "y-websocket": lambda: [node(18), modules / "y-websocket" / "bin" / "server.cjs"],
             "hocuspocus": lambda: [node(22), INSTALLED / "npm" / "hocuspocus.mjs"],
             # Without a folder to store in: none of the others stores anything here.
@@ -204,10 +219,10 @@ def npm_version(package: str, needs: int) -> str:
 
 
 VERSIONS = {
-    "wiresocket": lambda: machine.output(WIRESOCKET, "--version").split()[-1:][0],
+    "wiresocket": lambda: (machine.output(WIRESOCKET, "--version").split() or ["unknown"])[-1],
     "y-websocket": lambda: npm_version("y-websocket", 18),
     "hocuspocus": lambda: npm_version("@hocuspocus/server", 22),
-    "y-sweet": lambda: "0.9.1, in memory",
+    "y-sweet": lambda: f"{machine.output(INSTALLED / 'y-sweet' / 'bin' / 'y-sweet', 'version')}, in memory",
     "uwebsockets": lambda: "sources of libuwebsockets-sys 0.0.10",
     "relay": lambda: "wiresocket-loadtest relay",
 }

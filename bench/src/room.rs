@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use wiresocket::auth::{Grant, KeySets, Policy, Verifier};
+use wiresocket::engine::batch::Batch;
 use wiresocket::engine::event::{Effect, Event, Incoming, Opening};
 use wiresocket::engine::slab::{Key, Slab};
 use wiresocket::engine::{Engine, Settings};
@@ -23,7 +24,7 @@ const STEP_ONE: [u8; 4] = [0, 0, 1, 0];
 pub struct Shard {
     pub engine: Engine,
     sockets: Slab<()>,
-    out: Vec<u8>,
+    batch: Batch,
     moved: Option<Opening>,
 }
 
@@ -53,7 +54,7 @@ impl Shard {
     #[must_use]
     pub fn new(index: u16, shards: u16, verifier: Verifier) -> Self {
         let engine = Engine::new(index, shards, Settings::default(), verifier, 1);
-        Self { engine, sockets: Slab::default(), out: Vec::with_capacity(1 << 20), moved: None }
+        Self { engine, sockets: Slab::default(), batch: Batch::default(), moved: None }
     }
 
     #[must_use]
@@ -93,10 +94,12 @@ impl Shard {
     /// Ends the turn: the bytes for every socket, into one buffer that is used again. How many sockets and bytes.
     pub fn write(&mut self) -> (usize, usize) {
         let (mut sockets, mut bytes) = (0, 0);
-        while self.engine.poll_transmit(now(), &mut self.out).is_some() {
-            sockets += 1;
-            bytes += self.out.len();
-            self.out.clear();
+        while self.engine.poll_transmit(now(), &mut self.batch) {
+            for (_, written) in self.batch.iter() {
+                sockets += 1;
+                bytes += written.len();
+            }
+            self.batch.clear();
         }
         self.answer();
         (sockets, bytes)

@@ -2,14 +2,18 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use wiresocket_loadtest::scenario::Overrides;
 use wiresocket_loadtest::target::TokenForm;
 use wiresocket_loadtest::update::typist::Positions;
 use wiresocket_loadtest::wire::Protocol;
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 everything is as it has to be, 1 the server's result is wrong, 2 there is no result.";
+const EXIT_CODES: &str = "Exit codes: 0 everything is as it has to be, 1 the server's result is wrong, 2 there is no result, 130 interrupted \
+     (by SIGINT or SIGTERM: the report is about what there was until then; a second one ends at once).";
+
+/// Stands for standard output.
+const STDOUT: &str = "-";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -44,6 +48,9 @@ pub struct Run {
     pub scenario: PathBuf,
     #[command(flatten)]
     pub server: ServerArgs,
+    /// The folder of editing traces [default: the environment's WIRESOCKET_TRACES]
+    #[arg(long, value_name = "FOLDER")]
+    pub traces: Option<PathBuf>,
     /// Divide the documents between so many processes, which begin at one instant, each with loopback
     /// addresses of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -132,7 +139,7 @@ pub struct TokenArgs {
 #[command(next_help_heading = "Measuring")]
 pub struct MeasureArgs {
     /// Measure this process's CPU and memory: the server's
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=PID_MAX))]
     pub pid: Option<u32>,
     /// The same for a control group (version 2), e.g. a container's: /sys/fs/cgroup/…
     #[arg(long, value_name = "FOLDER", conflicts_with = "pid")]
@@ -144,19 +151,19 @@ pub struct MeasureArgs {
     #[arg(long)]
     pub ramp: bool,
     /// The bound of --ramp, in milliseconds
-    #[arg(long, default_value_t = 100.0, requires = "ramp")]
+    #[arg(long, default_value_t = 100.0, requires = "ramp", value_parser = parse_bound)]
     pub bound_ms: f64,
-    /// How long --ramp may search
-    #[arg(long, value_name = "SECONDS", default_value_t = 85.0, requires = "ramp")]
+    /// How long --ramp may search; confirming what it found may take a little longer
+    #[arg(long, value_name = "SECONDS", default_value_t = 85.0, requires = "ramp", value_parser = parse_ramp)]
     pub ramp_seconds: f64,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Print one JSON object instead of the table
-    #[arg(long)]
-    pub json: bool,
+    /// Print one JSON object instead of the table; with =FILE, write it to that file and print the table
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = STDOUT)]
+    pub json: Option<PathBuf>,
     /// Write a page with plots to this file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -166,6 +173,13 @@ pub struct OutputArgs {
     /// What the run is called in tables and plots [default: the scenario's name]
     #[arg(long)]
     pub label: Option<String>,
+}
+
+impl OutputArgs {
+    /// The file that the JSON goes to, if it isn't standard output.
+    pub fn json_file(&self) -> Option<&PathBuf> {
+        self.json.as_ref().filter(|path| *path != Path::new(STDOUT))
+    }
 }
 
 /// What differs from the scenario's file.
@@ -187,7 +201,7 @@ pub struct Changes {
     /// Deliveries per second over all documents: sets the rate
     #[arg(long)]
     deliveries: Option<f64>,
-    /// The measured window, in seconds
+    /// The measured window, in seconds; of joins, the longest it may last
     #[arg(long)]
     seconds: Option<f64>,
     /// Joins to measure
@@ -237,7 +251,22 @@ fn parse_positions(text: &str) -> Result<Positions, String> {
     }
 }
 
+/// The kernel's own limit; 0 would be the load tester itself.
+const PID_MAX: i64 = 1 << 22;
+
 fn parse_interval(text: &str) -> Result<f64, String> {
-    let interval_s = text.parse().ok().filter(|interval_s| (0.05..=3600.0).contains(interval_s));
-    interval_s.ok_or_else(|| "a number of seconds from 0.05 to 3600".to_owned())
+    number(text, 0.05..=3600.0, "seconds")
+}
+
+fn parse_bound(text: &str) -> Result<f64, String> {
+    number(text, 0.001..=3_600_000.0, "milliseconds")
+}
+
+fn parse_ramp(text: &str) -> Result<f64, String> {
+    number(text, 1.0..=86_400.0, "seconds")
+}
+
+fn number(text: &str, range: RangeInclusive<f64>, unit: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("it must be a number of {unit} from {} to {}", range.start(), range.end()))
 }

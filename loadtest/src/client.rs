@@ -6,6 +6,7 @@
 
 use crate::lib0::Malformed;
 use crate::target::Target;
+use crate::tokens::Tokens;
 use crate::wire::websocket::{
     BINARY, CLOSE, CONTINUATION, FrameError, PING, PONG, Parsed, UpgradeError, parse, parse_upgrade,
     write_frame,
@@ -91,6 +92,7 @@ pub struct Client {
     document: Rc<str>,
     accept: Rc<str>,
     token: Arc<str>,
+    tokens: Tokens,
     state_vector: Box<[u8]>,
     phase: Phase,
     was_live: bool,
@@ -127,6 +129,7 @@ impl Client {
             document,
             accept,
             token,
+            tokens: target.tokens.clone(),
             state_vector,
             phase: Phase::Upgrading,
             was_live: false,
@@ -378,8 +381,10 @@ impl Client {
             Message::Step2(update) => Event::State(update),
             Message::Step1(state_vector) => Event::StateAsked(state_vector),
             Message::Authenticated { .. } => {
-                if self.phase == Phase::Authenticating {
-                    self.ask_for_state();
+                match self.phase {
+                    Phase::Authenticating => self.ask_for_state(),
+                    Phase::Live => self.tokens.note_accepted(),
+                    _ => {}
                 }
                 return Ok(());
             }

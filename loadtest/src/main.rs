@@ -1,14 +1,16 @@
-//! The program: exit code 0 if everything is as it has to be, 1 if the server's result is wrong, 2 if there
-//! is no result (bad arguments, no server, a run that couldn't be carried out).
+//! The program: exit code 0 if everything is as it has to be, 1 if the server's result is wrong (or its process
+//! ended), 2 if there is no result (bad arguments, no server, a run that couldn't be carried out), 130 if somebody
+//! interrupted the run: the report tells of what there was until then.
 
 mod cli;
 
 use clap::Parser;
-use cli::{Cli, Command, Compare, MeasureArgs, Run, TokenArgs};
+use cli::{Cli, Command, Compare, MeasureArgs, OutputArgs, Run, TokenArgs};
 use std::error::Error;
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use wiresocket_loadtest::event_loop::poller::raise_descriptor_limit;
@@ -21,6 +23,7 @@ use wiresocket_loadtest::processes::part::{Orders, PartScenario, Word, say};
 use wiresocket_loadtest::processes::{self, Tally};
 use wiresocket_loadtest::progress::Progress;
 use wiresocket_loadtest::ramp::{Bounds, ramp};
+use wiresocket_loadtest::redaction::redacted;
 use wiresocket_loadtest::relay::Relay;
 use wiresocket_loadtest::report::run_file::RunFile;
 use wiresocket_loadtest::report::{Outcome, Report, comparison, html};
@@ -28,7 +31,9 @@ use wiresocket_loadtest::scenario::{Overrides, Scenario};
 use wiresocket_loadtest::target::{DevServer, Target};
 use wiresocket_loadtest::tokens::endpoint::Endpoint;
 use wiresocket_loadtest::tokens::mint::Mint;
-use wiresocket_loadtest::tokens::{Source, Tokens};
+use wiresocket_loadtest::tokens::{Source, TokenCounts, Tokens};
+use wiresocket_loadtest::trace::{Found, TraceError};
+use wiresocket_loadtest::watch::{INTERRUPTED_EXIT_CODE, Watch, catch_interruptions, end_with_parent};
 use wiresocket_loadtest::wire::Protocol;
 
 fn main() -> ExitCode {
@@ -40,42 +45,85 @@ fn main() -> ExitCode {
         Command::Relay { listen } => relay(listen),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("wiresocket-loadtest: {error}");
-        let mut source = error.source();
-        while let Some(cause) = source {
-            eprintln!("  because: {cause}");
-            source = cause.source();
-        }
+        eprintln!("wiresocket-loadtest: {}", redacted(&sentence(error.as_ref())));
         ExitCode::from(2)
     })
+}
+
+/// An error and its causes, each said once: most errors name their cause themselves.
+fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str("\n  because: ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
 }
 
 fn run(run: &Run) -> Result<ExitCode, Box<dyn Error>> {
     if run.part {
         return Ok(part(run));
     }
-    let scenario = Scenario::load(&run.scenario, &Overrides::from(&run.changes))?;
+    let mut scenario = Scenario::load(&run.scenario, &Overrides::from(&run.changes))?;
+    if run.measuring.ramp {
+        scenario.description.push_str("; --ramp raises the rate");
+    }
+    let output = &run.output;
+    check_writable([&output.html, &output.hgrm].into_iter().flatten().chain(output.json_file()))?;
+    find_trace(&scenario, traces(run).as_deref())?;
     let target = target(run)?;
     let server = server(&run.measuring)?;
     let own = Process::own()?;
     let own = (run.processes == 1).then_some(own); // the parent of several drives nothing
     let mut progress = Progress::new(Sampler::new(run.measuring.sample_s, server.clone(), own));
+    let watch = Watch::new(server);
+    catch_interruptions();
     let outcome = if run.processes > 1 {
-        drive_processes(run, &scenario, server.as_ref(), &mut progress)
+        drive_processes(run, &scenario, &watch, &mut progress)
     } else {
-        drive(&run.measuring, &scenario, &target, server, &mut progress)
+        drive(run, &scenario, &target, &watch, &mut progress).map(|outcome| (outcome, None))
     };
     let series = progress.finish();
-    let report = Report::new(run.output.label.as_deref(), &scenario, &target, outcome?, series);
-    let text = if run.output.json { serde_json::to_string(&report)? } else { report.to_string() };
-    print(&format!("{text}\n"))?;
-    if let (Some(path), Some(latency)) = (&run.output.hgrm, report.result.latency()) {
-        write(path, &latency.hgrm())?;
+    let outcome = match outcome {
+        // Connections end before the server's process does.
+        Err(error) if watch.look().is_some() => (Outcome::nothing(sentence(error.as_ref())), None),
+        outcome => outcome?,
+    };
+    let (outcome, tokens_of_parts) = outcome;
+    let mut report =
+        Report::new(run.output.label.as_deref(), &scenario, &target, outcome, watch.halted(), series);
+    if let (Some(own), Some(others)) = (&mut report.tokens, tokens_of_parts) {
+        *own += others;
     }
-    if let Some(path) = &run.output.html {
-        write(path, &html::page(&[RunFile::try_from(&report)?]))?;
+    hand_over(&run.output, &report)?;
+    Ok(match (report.interrupted, report.ok) {
+        (true, _) => ExitCode::from(INTERRUPTED_EXIT_CODE),
+        (false, true) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::from(1),
+    })
+}
+
+/// The folder of traces; an empty variable is as good as none.
+fn traces(run: &Run) -> Option<PathBuf> {
+    let variable = || std::env::var_os("WIRESOCKET_TRACES").filter(|folder| !folder.is_empty());
+    run.traces.clone().or_else(|| variable().map(PathBuf::from))
+}
+
+/// Finds the scenario's trace before anything is done, and says so if it is none that people wrote.
+fn find_trace(scenario: &Scenario, folder: Option<&Path>) -> Result<(), TraceError> {
+    let Some(name) = scenario.trace() else { return Ok(()) };
+    if Found::find(name, folder)? == Found::MadeUp {
+        eprintln!(
+            "wiresocket-loadtest: the trace {name} is made up, with the statistics of automerge-paper; \
+             --traces or WIRESOCKET_TRACES names a folder with real ones"
+        );
     }
-    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(())
 }
 
 fn server(args: &MeasureArgs) -> Result<Option<Server>, ProcessError> {
@@ -129,15 +177,16 @@ fn read_secret(what: &str, path: &Path) -> Result<String, String> {
 }
 
 fn drive(
-    args: &MeasureArgs,
+    run: &Run,
     scenario: &Scenario,
     target: &Target,
-    server: Option<Server>,
+    watch: &Watch,
     progress: &mut Progress,
 ) -> Result<Outcome, Box<dyn Error>> {
     if target.protocol == Protocol::Relay && scenario.join.is_some() {
         return Err(LoadError::NeedsDocuments("join").into());
     }
+    let args = &run.measuring;
     if args.ramp {
         let Some(typing) = &scenario.typing else {
             return Err("--ramp raises the rate of a [typing] scenario; this one has none".into());
@@ -151,9 +200,12 @@ fn drive(
             return Err(format!("--ramp takes short steps: a scenario with typing.{what} has none").into());
         }
         let bounds = Bounds { p99_ms: args.bound_ms, seconds: args.ramp_seconds };
-        return Ok(Outcome::Ramp(ramp(scenario, typing, target, server, bounds, progress)?));
+        return Ok(Outcome::Ramp(ramp(scenario, typing, target, watch, bounds, progress)?));
     }
-    drive_session(&Session::new(scenario, target, server)?, progress)
+    let mut session = Session::new(scenario, target, None)?;
+    session.watch = watch.clone();
+    session.traces = traces(run);
+    drive_session(&session, progress)
 }
 
 fn drive_session(session: &Session<'_>, progress: &mut Progress) -> Result<Outcome, Box<dyn Error>> {
@@ -167,7 +219,33 @@ fn drive_session(session: &Session<'_>, progress: &mut Progress) -> Result<Outco
     })
 }
 
+/// Prints the report, and writes the files asked for.
+fn hand_over(output: &OutputArgs, report: &Report) -> Result<(), Box<dyn Error>> {
+    let json = || serde_json::to_string(report).map(|json| format!("{json}\n"));
+    match output.json_file() {
+        None if output.json.is_some() => print(&json()?)?,
+        None => print(&format!("{report}\n"))?,
+        Some(path) => {
+            print(&format!("{report}\n"))?;
+            write(path, &json()?)?;
+        }
+    }
+    if let Some(path) = &output.hgrm {
+        match report.result.latency() {
+            Some(latency) => write(path, &latency.hgrm())?,
+            None => {
+                eprintln!("wiresocket-loadtest: {} is not written: the run has no latencies", path.display())
+            }
+        }
+    }
+    if let Some(path) = &output.html {
+        write(path, &html::page(&[RunFile::try_from(report)?]))?;
+    }
+    Ok(())
+}
+
 fn compare(arguments: &Compare) -> Result<ExitCode, Box<dyn Error>> {
+    check_writable([&arguments.html, &arguments.markdown].into_iter().flatten())?;
     let mut runs = arguments.runs.iter().map(|path| RunFile::read(path)).collect::<Result<Vec<_>, _>>()?;
     for (run, label) in runs.iter_mut().zip(&arguments.labels) {
         run.label.clone_from(label);
@@ -186,26 +264,28 @@ fn compare(arguments: &Compare) -> Result<ExitCode, Box<dyn Error>> {
 fn drive_processes(
     run: &Run,
     scenario: &Scenario,
-    server: Option<&Server>,
+    watch: &Watch,
     progress: &mut Progress,
-) -> Result<Outcome, Box<dyn Error>> {
+) -> Result<(Outcome, Option<TokenCounts>), Box<dyn Error>> {
     if run.measuring.ramp || run.server.dev_json.as_deref() == Some(Path::new("-")) {
         return Err("--processes goes neither with --ramp nor with --dev-json from standard input".into());
     }
     progress.sample_when_told();
-    Ok(processes::run(scenario, run.processes, run.measuring.sample_s, server, progress)?)
+    Ok(processes::run(scenario, run.processes, run.measuring.sample_s, watch, progress)?)
 }
 
 /// One of several processes: the result, or why there is none, goes to the parent.
 fn part(run: &Run) -> ExitCode {
     let word = match try_part(run) {
         Ok(tally) => Word::Tally(Box::new(tally)),
-        Err(error) => Word::Failed { reason: error.to_string() },
+        Err(error) => Word::Failed { reason: sentence(error.as_ref()) },
     };
     if say(&word).is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 fn try_part(run: &Run) -> Result<Tally, Box<dyn Error>> {
+    end_with_parent();
+    catch_interruptions();
     let orders = Orders::listen();
     let PartScenario { scenario, place, sample_s } = orders.prepare()?;
     let mut target = target(run)?;
@@ -214,8 +294,10 @@ fn try_part(run: &Run) -> Result<Tally, Box<dyn Error>> {
     }
     let mut session = Session::new(&scenario, &target, None)?;
     session.orders = Some(orders);
+    session.traces = traces(run);
     let outcome = drive_session(&session, &mut Progress::of_part(sample_s))?;
-    Tally::of(outcome).ok_or_else(|| "this kind of scenario is not made for several processes".into())
+    let tally = Tally::of(outcome).ok_or("this kind of scenario is not made for several processes")?;
+    Ok(Tally { tokens: target.tokens.counts(), ..tally })
 }
 
 fn relay(listen: SocketAddr) -> Result<ExitCode, Box<dyn Error>> {
@@ -233,6 +315,26 @@ fn print(text: &str) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// Finds out before a run whether its report can be written after it. Files that were not there still aren't.
+fn check_writable<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<(), String> {
+    for path in paths {
+        let is_there = path.exists();
+        if is_there && !path.is_file() && !path.is_dir() {
+            continue; // opening a pipe would wait for its reader
+        }
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        if !is_there {
+            // Should that fail, an empty file stays until the report takes its place.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

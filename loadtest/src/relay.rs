@@ -10,6 +10,8 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -50,7 +52,7 @@ pub struct Relay {
     rooms: HashMap<String, Vec<u32>>,
     queued: Vec<u32>,
     fault: Option<Fault>,
-    messages: u64,
+    messages: Arc<AtomicU64>,
     delayed: Option<(u32, Vec<u8>)>,
 }
 
@@ -67,7 +69,7 @@ impl Relay {
             rooms: HashMap::new(),
             queued: Vec::new(),
             fault: None,
-            messages: 0,
+            messages: Arc::default(),
             delayed: None,
         })
     }
@@ -76,6 +78,11 @@ impl Relay {
     pub fn with_fault(mut self, fault: Fault) -> Self {
         self.fault = Some(fault);
         self
+    }
+
+    /// How many messages came so far, also while it serves.
+    pub fn messages(&self) -> Arc<AtomicU64> {
+        self.messages.clone()
     }
 
     pub fn address(&self) -> io::Result<SocketAddr> {
@@ -212,8 +219,7 @@ impl Relay {
     }
 
     fn message(&mut self, from: u32, payload: &[u8]) {
-        self.messages += 1;
-        let nth = self.messages;
+        let nth = self.messages.fetch_add(1, Ordering::Relaxed) + 1;
         match self.fault {
             Some(Fault::Lose { nth: lost }) if lost == nth => return,
             Some(Fault::Duplicate { nth: twice }) if twice == nth => self.broadcast(from, payload),

@@ -1,5 +1,6 @@
 //! What is driven: the server's address, the protocol, and how the token is handed over.
 
+use crate::redaction::redacted;
 use crate::tokens::Tokens;
 use crate::wire::Protocol;
 use crate::wire::websocket::KEY;
@@ -25,7 +26,9 @@ pub enum TokenForm {
 
 #[derive(Debug, Error)]
 pub enum TargetError {
-    #[error("{url:?} is no ws:// address: give ws://HOST:PORT, with a path if the server wants one")]
+    #[error(
+        "{url:?} is no ws:// address: give ws://HOST:PORT, with a path if the server wants one, and without a user name"
+    )]
     Url { url: String },
     #[error("{url:?} wants TLS, which the load tester doesn't speak: put it behind the proxy, on ws://")]
     Tls { url: String },
@@ -67,7 +70,8 @@ impl DevServer {
 
 #[derive(Debug, Clone)]
 pub struct Target {
-    pub url: String,
+    /// As it may be shown: without the secrets in it.
+    pub shown_url: String,
     pub address: SocketAddr,
     pub protocol: Protocol,
     host: String,
@@ -104,18 +108,20 @@ impl Target {
         form: Option<TokenForm>,
     ) -> Result<Self, TargetError> {
         if url.starts_with("wss://") {
-            return Err(TargetError::Tls { url: url.to_owned() });
+            return Err(TargetError::Tls { url: redacted(url).into_owned() });
         }
         let rest = url
             .strip_prefix("ws://")
-            .filter(|rest| !rest.is_empty())
-            .ok_or_else(|| TargetError::Url { url: url.to_owned() })?;
+            .filter(|rest| {
+                !rest.is_empty() && !rest.split(['/', '?']).next().unwrap_or_default().contains('@')
+            })
+            .ok_or_else(|| TargetError::Url { url: redacted(url).into_owned() })?;
         let (host, base) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (base, query) = base.split_once('?').unwrap_or((base, ""));
         let template = path.unwrap_or(protocol.default_path());
         let mut path = format!("{}{template}", base.trim_end_matches('/'));
         if protocol != Protocol::Hocuspocus && !path.contains("{document}") {
-            return Err(TargetError::PathWithoutDocument { path });
+            return Err(TargetError::PathWithoutDocument { path: redacted(&path).into_owned() });
         }
         if !query.is_empty() {
             add_query(&mut path, query);
@@ -138,7 +144,7 @@ impl Target {
             TokenForm::Header => headers = "Authorization: Bearer {token}\r\n".to_owned(),
         }
         Ok(Self {
-            url: url.to_owned(),
+            shown_url: redacted(url).into_owned(),
             address: resolve(host)?,
             protocol,
             host: host.to_owned(),
@@ -237,6 +243,20 @@ mod tests {
             None,
         );
         assert!(y_sweet.starts_with("GET /d/doc-1/ws/doc-1 HTTP/1.1"));
+    }
+
+    #[test]
+    fn a_token_in_the_address_is_sent_and_never_shown() {
+        let url = "ws://127.0.0.1:1/base?token=SECRET";
+        assert!(request(url, Protocol::YWebsocket, None, None, None).contains("?token=SECRET "));
+        let target = Target::new(url, Protocol::YWebsocket, None, None, None).expect("a target");
+        assert_eq!(target.shown_url, "ws://127.0.0.1:1/base?token=REDACTED");
+        for (url, path) in
+            [("wss://h?token=SECRET", None), ("ws://me:SECRET@h", None), ("ws://h", Some("/?token=SECRET"))]
+        {
+            let error = Target::new(url, Protocol::YWebsocket, path, None, None).expect_err("refused");
+            assert!(!format!("{error} {error:?}").contains("SECRET"), "{error}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! A document with a long history: what one author typed and deleted, edit by edit.
 //!
 //! Traces are data that comes from elsewhere (`{startContent, endContent, txns: [{patches}]}`, gzipped
-//! JSON). Where there is none, one with the same statistics as `automerge-paper` is made up: the same
-//! share of deletions, the same run lengths, the same size.
+//! JSON), in a folder that the user names. The trace `made-up` is in none: it has the statistics of
+//! `automerge-paper`, the same share of deletions, the same run lengths, the same size. It also stands for
+//! `automerge-paper` where no folder is named at all. No other name is ever made up for.
 
 use crate::update::ROOT;
 use flate2::read::GzDecoder;
@@ -16,9 +17,11 @@ use yrs::{
     ClientID, Doc, GetString, OffsetKind, Options, ReadTxn, StateVector, Text, Transact, Update, WriteTxn,
 };
 
-/// Where traces are looked for.
-const FOLDER_VARIABLE: &str = "WIRESOCKET_TRACES";
-const FOLDER_DEFAULT: &str = "../shared/traces";
+/// Made up whatever folder there is.
+const MADE_UP: &str = "made-up";
+/// Made up if there is no folder, because a built-in scenario asks for it.
+const MODEL: &str = "automerge-paper";
+const SUFFIX: &str = ".json.gz";
 
 const EDITS: usize = 259_778;
 const INSERTS: usize = 182_315;
@@ -27,6 +30,17 @@ const EDITS_PER_TRANSACTION: usize = 128;
 
 #[derive(Debug, Error)]
 pub enum TraceError {
+    #[error(
+        "there is no trace {name:?} in {} (there: {there}): put {name}{SUFFIX} there (github.com/josephg/editing-traces has it), or take {MADE_UP:?}",
+        folder.display()
+    )]
+    NotFound { name: String, folder: PathBuf, there: String },
+    #[error(
+        "the trace {name:?} is in no folder: name one with --traces or WIRESOCKET_TRACES (its files: github.com/josephg/editing-traces), or take {MADE_UP:?}"
+    )]
+    NoFolder { name: String },
+    #[error("cannot look for traces in {}: {source}", folder.display())]
+    Folder { folder: PathBuf, source: io::Error },
     #[error("cannot read the trace {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("the trace {path} isn't a sequential editing trace: {source}")]
@@ -68,13 +82,50 @@ pub struct History {
     pub deleted: u64,
 }
 
+/// Where a trace comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    File(PathBuf),
+    MadeUp,
+}
+
+impl Found {
+    /// Looks for a trace without reading it.
+    pub fn find(name: &str, folder: Option<&Path>) -> Result<Self, TraceError> {
+        if name == MADE_UP || (name == MODEL && folder.is_none()) {
+            return Ok(Self::MadeUp);
+        }
+        let Some(folder) = folder else {
+            return Err(TraceError::NoFolder { name: name.to_owned() });
+        };
+        let path = folder.join(format!("{name}{SUFFIX}"));
+        if path.is_file() {
+            return Ok(Self::File(path));
+        }
+        let there =
+            traces_in(folder).map_err(|source| TraceError::Folder { folder: folder.to_owned(), source })?;
+        Err(TraceError::NotFound { name: name.to_owned(), folder: folder.to_owned(), there })
+    }
+}
+
+/// The names of the traces in a folder, for people.
+fn traces_in(folder: &Path) -> io::Result<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        names.extend(name.to_string_lossy().strip_suffix(SUFFIX).map(str::to_owned));
+    }
+    names.sort();
+    Ok(if names.is_empty() { "none".to_owned() } else { names.join(", ") })
+}
+
 impl Trace {
-    /// The trace of that name, or one made up.
-    pub fn load(name: &str) -> Result<Self, TraceError> {
-        let folder =
-            std::env::var_os(FOLDER_VARIABLE).map_or_else(|| PathBuf::from(FOLDER_DEFAULT), PathBuf::from);
-        let path = folder.join(format!("{name}.json.gz"));
-        if path.exists() { Self::read(&path) } else { Ok(Self::generate(EDITS, INSERTS)) }
+    /// The trace of that name.
+    pub fn load(name: &str, folder: Option<&Path>) -> Result<Self, TraceError> {
+        match Found::find(name, folder)? {
+            Found::File(path) => Self::read(&path),
+            Found::MadeUp => Ok(Self::generate(EDITS, INSERTS)),
+        }
     }
 
     fn read(path: &Path) -> Result<Self, TraceError> {
@@ -220,6 +271,24 @@ mod tests {
         assert_eq!(history.text.len(), 1_820 - 780);
         assert_eq!((history.clocks, history.deleted), (1_820, 780));
         assert_eq!(text_of(&history.update).as_deref(), Some(history.text.as_str()));
+    }
+
+    #[test]
+    fn a_trace_that_is_not_there_is_never_made_up_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("friendsforever.json.gz"), "").expect("written");
+        let find = |name, folder| Found::find(name, folder);
+        let here = Some(folder.path());
+        assert_eq!(find("made-up", here).expect("made up"), Found::MadeUp);
+        assert_eq!(find("made-up", None).expect("made up"), Found::MadeUp);
+        assert_eq!(find("automerge-paper", None).expect("made up"), Found::MadeUp);
+        assert!(matches!(find("friendsforever", here), Ok(Found::File(_))));
+        let error = find("automerge-papre", here).expect_err("misspelt").to_string();
+        assert!(error.contains("friendsforever") && error.contains(&folder.path().display().to_string()));
+        assert!(matches!(find("automerge-paper", here), Err(TraceError::NotFound { .. })));
+        assert!(matches!(find("friendsforever", None), Err(TraceError::NoFolder { .. })));
+        let nowhere = folder.path().join("nowhere");
+        assert!(matches!(find("friendsforever", Some(&nowhere)), Err(TraceError::Folder { .. })));
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod relay_server;
 
 use relay_server::RelayServer;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use wiresocket_loadtest::load::typing::{TypingResult, run};
 use wiresocket_loadtest::load::{LoadError, Session};
 use wiresocket_loadtest::progress::Progress;
@@ -48,6 +48,7 @@ fn an_honest_relay_is_right_and_every_delivery_is_counted() {
     assert!(result.failures.is_empty(), "{:?}", result.failures);
     assert_eq!(result.verification, Findings::default());
     assert_eq!(result.updates_sent, 3 * 2 * 25); // half a second
+    assert_eq!(result.convergence.expect("said").not_checked.as_deref(), Some("relay"));
     // Latencies are those of the window: 0.4 s of 6 writers at 50/s, to 3 readers each.
     assert_eq!(result.latency.expect("latencies").count, 3 * 2 * 20 * 3);
 }
@@ -172,4 +173,112 @@ fn the_program_exits_with_0_when_right_1_when_wrong_and_2_without_a_result() {
 
     assert_eq!(program("http://127.0.0.1:1", &[]).0, Some(2));
     assert_eq!(program(&honest.url(), &["--joins", "3"]).0, Some(2));
+}
+
+#[test]
+fn what_would_spoil_a_run_is_found_before_it() {
+    let honest = RelayServer::start(None);
+    let folder = tempfile::tempdir().expect("a folder");
+    let nowhere = folder.path().join("nowhere").join("file");
+    let nowhere = nowhere.to_string_lossy();
+    for arguments in [
+        &["--html", &nowhere][..],
+        &["--hgrm", &nowhere],
+        &[&format!("--json={nowhere}")],
+        &["--html", &folder.path().to_string_lossy()],
+        &["--ramp", "--ramp-seconds", "0"],
+        &["--ramp", "--bound-ms", "nan"],
+        &["--ramp", "--ramp-seconds", "inf"],
+        &["--pid", "0"],
+        &["--seconds", "nan"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_wiresocket-loadtest"))
+            .args(["run", "a-classroom", "--wire", "relay", "--url", &honest.url()])
+            .args(arguments)
+            .output()
+            .expect("the program runs");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn json_goes_to_a_file_beside_the_table_and_holds_no_token() {
+    let honest = RelayServer::start(None);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let output = Command::new(env!("CARGO_BIN_EXE_wiresocket-loadtest"))
+        .args(["run", "a-classroom", "--clients", "5", "--writers", "2", "--seconds", "0.2"])
+        .args(["--wire", "relay", "--url", &format!("{}/?access_token=SECRET", honest.url())])
+        .args([&format!("--json={}", file("run.json")), "--html", &file("run.html")])
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let read = |name: &str| std::fs::read_to_string(file(name)).expect("written");
+    for text in [&table, &read("run.json"), &read("run.html")] {
+        assert!(text.contains("access_token=REDACTED") && !text.contains("SECRET"), "{text}");
+        assert!(text.contains("1 document x 5 clients, 2 typing"), "{text}");
+    }
+    assert!(table.contains("not checked (relay)"), "{table}");
+}
+
+/// 2 documents x 3 clients, 2 of them typing 50 updates/s each, for an hour.
+const LONG: &str = "name = \"long\"\ndescription = \"an hour\"\ndocuments = 2\nclients = 3\n[typing]\nwriters = 2\n\
+                    rate = 50.0\nwarmup_s = 0.1\nmeasure_s = 3600.0\nsettle_s = 10.0\n";
+
+/// Begins that run, calls `end` when it is well under way, and waits for what it says.
+fn cut_short(arguments: &[&str], end: impl FnOnce(&Child)) -> (Option<i32>, serde_json::Value) {
+    let server = RelayServer::start(None);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), LONG).expect("written");
+    let child = Command::new(env!("CARGO_BIN_EXE_wiresocket-loadtest"))
+        .args(["run", "--wire", "relay", "--json", "--url", &server.url()])
+        .arg(file.path())
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    while server.messages() < 150 {
+        std::thread::yield_now(); // 20 of them are the warm-up's
+    }
+    end(&child);
+    let output = child.wait_with_output().expect("it ends");
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default())
+}
+
+fn kill(signal: &str, pid: u32) {
+    let status = Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill runs");
+    assert!(status.success());
+}
+
+#[test]
+fn an_interrupted_run_reports_what_there_was_until_then() {
+    for (signal, processes) in [("-INT", "1"), ("-TERM", "1"), ("-INT", "2")] {
+        let (code, json) = cut_short(&["--processes", processes], |child| kill(signal, child.id()));
+        assert_eq!(code, Some(130), "{signal} {processes}: {json}");
+        assert_eq!((&json["interrupted"], &json["ok"]), (&true.into(), &false.into()));
+        assert_eq!(json["failures"].as_array().map(Vec::len), Some(0), "{json}");
+        let typing = &json["result"]["typing"];
+        assert!(typing["latency"]["count"].as_u64() > Some(100), "{json}");
+        assert!(typing["measure_s"].as_f64() < Some(600.0) && json["ended_early_s"].as_f64() > Some(0.1));
+        assert!(typing["deliveries_per_s"].as_f64() > Some(100.0), "{json}");
+    }
+}
+
+#[test]
+fn a_server_whose_process_ends_fails_the_run_which_still_reports() {
+    for processes in ["1", "2"] {
+        // Any process will do to be watched.
+        let mut watched = Command::new("sleep").arg("1000").spawn().expect("it starts");
+        let pid = watched.id();
+        let (code, json) =
+            cut_short(&["--pid", &pid.to_string(), "--processes", processes], |_| kill("-KILL", pid));
+        watched.wait().expect("it ended");
+        assert_eq!((code, &json["interrupted"]), (Some(1), &false.into()), "{json}");
+        let failure = json["failures"][0].as_str().unwrap_or_default();
+        assert!(failure.starts_with("the server's process ended at "), "{json}");
+        assert!(json["result"]["typing"]["latency"]["count"].as_u64() > Some(100), "{json}");
+        assert!(json["result"]["typing"]["server"]["cpu"]["total_s"].as_f64().is_some(), "{json}");
+    }
 }

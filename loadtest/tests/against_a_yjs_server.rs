@@ -136,6 +136,38 @@ fn a_cursor_that_nobody_has_is_found() {
 }
 
 #[test]
+fn newcomers_and_readers_find_what_was_written() {
+    let convergence = type_with("", Lie::Honest).convergence.expect("read back");
+    // 2 writers in each of 2 documents, 45 characters each.
+    assert_eq!((convergence.documents, convergence.readers, convergence.characters), (2, 2, 180));
+    assert_eq!((convergence.unequal, convergence.not_checked), (0, None));
+}
+
+#[test]
+fn other_letters_under_the_right_clocks_are_found() {
+    for (lie, whose) in
+        [(Lie::GarblesTheState, "the text of a newcomer"), (Lie::GarblesUpdates, "the reader on connection")]
+    {
+        let result = type_with("", lie);
+        assert_eq!(result.verification, Findings::default(), "{lie:?}"); // clocks don't tell
+        assert_eq!(result.convergence.expect("read back").unequal, 2, "{lie:?}");
+        let sentences = result.failures.into_sentences();
+        let named = |sentence: &String| {
+            sentence.contains(whose) && sentence.contains("document 1 (lt-") && sentence.contains('#')
+        };
+        assert!(sentences.iter().any(named), "{lie:?}: {sentences:?}");
+    }
+}
+
+#[test]
+fn a_state_that_newcomers_do_not_get_is_found() {
+    let result = type_with("", Lie::HidesTheState);
+    assert_eq!(result.verification, Findings::default());
+    let sentences = result.failures.into_sentences();
+    assert!(sentences.iter().any(|sentence| sentence.contains("a newcomer has 0 items")), "{sentences:?}");
+}
+
+#[test]
 fn a_slow_reader_that_was_closed_comes_back_and_is_whole() {
     let slow = "[typing.slow_readers]\nper_document = 1\nat_s = 0.1\nfor_s = 0.6\n";
     // 100 updates a second and document: the last client is closed in the middle of the stall.
@@ -152,7 +184,6 @@ fn a_closed_reader_that_is_not_slow_is_a_failure() {
     assert!(!result.failures.is_empty());
 }
 
-/// `name` is no file, so the trace is made up.
 fn trace(lie: Lie) -> TypingResult {
     let server = YjsServer::start(lie);
     let text = TYPING

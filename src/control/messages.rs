@@ -8,7 +8,7 @@
 //! full for too long, or the node is stopping. So a shard gives every question a time-out; and if a granted
 //! [`ToShard::Reserved`] arrives for a ticket that it has given up, it must send [`ToControl::Release`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub enum ToControl {
     /// brought new keys, [`ToShard::Keys`] comes before the answer.
     RefreshKeys { shard: ShardIndex, ticket: Ticket, tenant: Uuid, key_id: String },
     /// A request that is not an upgrade, with what was already read of it.
-    Http { socket: OwnedFd, read: Vec<u8>, peer: SocketAddr },
+    Http { socket: OwnedFd, read: Vec<u8>, peer: IpAddr },
     /// The answer to [`ToShard::Report`].
     Metrics { shard: ShardIndex, metrics: Box<ShardMetrics> },
     /// After [`ToShard::Drain`]: the last session of this shard is closed.

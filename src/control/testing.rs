@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -175,11 +175,11 @@ impl Node {
     }
 
     /// A client's socket, and the other end, not yet handed over.
-    pub fn connect(&self) -> (TcpStream, TcpStream, SocketAddr) {
+    pub fn connect(&self) -> (TcpStream, TcpStream, IpAddr) {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         let (server, peer) = self.listener.accept().unwrap();
-        (client, server, peer)
+        (client, server, peer.ip())
     }
 
     /// Hands a new socket over with `read` already read, sends `rest` on it and reads all that comes until it is closed.

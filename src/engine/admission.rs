@@ -101,7 +101,7 @@ impl Engine {
         refusal: Refusal,
     ) -> Result<(), Refusal> {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
-        connection.idle_since = Some(now.monotonic);
+        connection.idle_since = Some(now.monotonic.into());
         let link = connection.link;
         let reason = format!("{} {}", refusal.code(), refusal.reason());
         if let Some(frames) = self.frames(link) {
@@ -232,7 +232,8 @@ impl Engine {
             return;
         }
         channel.grant = Some(grant);
-        channel.state = ChannelState::AwaitingClaim { document, authenticate: token.is_some(), asked: false };
+        channel.state =
+            ChannelState::AwaitingClaim { name: document.name, authenticate: token.is_some(), asked: false };
         self.claim_channel(now, id, channel_id);
     }
 
@@ -242,19 +243,19 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(channel) = connection.channel_mut(channel_id) else { return };
         let Some(grant) = channel.grant.clone() else { return };
-        let ChannelState::AwaitingClaim { document, asked, .. } = &channel.state else { return };
+        let ChannelState::AwaitingClaim { name, asked, .. } = &channel.state else { return };
         if *asked {
             return;
         }
-        let document = document.stable_hash();
-        let app_claim = connection.apps.iter().find(|claim| claim.app == grant.app);
+        let document = DocumentId { app: grant.app, name: name.clone() }.stable_hash();
+        let app_claim = connection.apps.iter().find(|claim| claim.app() == grant.app);
         let needs_connection = match app_claim {
             Some(AppClaim { granted: false, .. }) => return,
             Some(AppClaim { granted: true, .. }) => false,
             None => true,
         };
         if needs_connection {
-            connection.apps.push(AppClaim { app: grant.app, granted: false });
+            connection.apps.push(AppClaim::asked(grant.clone()));
         }
         if let Some(Channel { state: ChannelState::AwaitingClaim { asked, .. }, .. }) =
             connection.channel_mut(channel_id)
@@ -283,11 +284,11 @@ impl Engine {
         if claim.connection {
             match outcome {
                 Ok(()) => {
-                    for app in connection.apps.iter_mut().filter(|held| held.app == claim.app) {
+                    for app in connection.apps.iter_mut().filter(|held| held.app() == claim.app) {
                         app.granted = true;
                     }
                 }
-                Err(_) => connection.apps.retain(|held| held.app != claim.app),
+                Err(_) => connection.apps.retain(|held| held.app() != claim.app),
             }
         }
         let waits = connection
@@ -326,13 +327,14 @@ impl Engine {
         let (link, wire) = (connection.link, connection.wire.unwrap_or(Wire::YWebsocket));
         let Some(channel) = connection.channel_mut(channel_id) else { return };
         let Some(grant) = channel.grant.clone() else { return };
-        let ChannelState::AwaitingClaim { document, authenticate, .. } = &channel.state else { return };
+        let ChannelState::AwaitingClaim { name, authenticate, .. } = &channel.state else { return };
+        let document = DocumentId { app: grant.app, name: name.clone() };
         let (shard, hash) = (document.shard(shards), document.stable_hash());
         let key =
             (&*channel.key != document.name.as_str() && !channel.key.is_empty()).then(|| channel.key.clone());
         let open = OpenSession {
-            app: grant.app,
-            name: document.name.clone(),
+            app: document.app,
+            name: document.name,
             wire,
             key,
             authenticate: *authenticate,

@@ -76,7 +76,7 @@ impl Engine {
         if link.stalled_at.is_some() {
             return;
         }
-        link.stalled_at = Some(now.monotonic);
+        link.stalled_at = Some(now.monotonic.into());
         for key in link.sessions.clone() {
             self.cut_off(key);
         }
@@ -117,7 +117,8 @@ impl Engine {
         if let Some(turn) = &mut room.turn {
             turn.has_all(key);
         }
-        room.updated_at = room.updated_at.max(now.monotonic.saturating_sub(self.settings.shrink_after));
+        room.updated_at =
+            room.updated_at.max(now.monotonic.saturating_sub(self.settings.shrink_after).into());
         if behind.asked {
             self.answer_step_one(key, &behind.state);
         } else if changed {

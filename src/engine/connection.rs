@@ -15,7 +15,7 @@ use super::slab::Key;
 use crate::auth::{Grant, TokenError};
 use crate::limits::Claim;
 use crate::protocol::close::Refusal;
-use crate::protocol::document::{AppId, DocumentId, DocumentName};
+use crate::protocol::document::{AppId, DocumentName};
 use crate::protocol::message::{self, Framing, HocuspocusFrame, Message, Wire};
 use crate::protocol::websocket;
 use crate::time::{Moment, Now};
@@ -37,8 +37,8 @@ pub struct Connection {
     pub(super) sent_at: Moment,
     pub(super) pinged_at: Moment,
     /// When it last was refused a document or left one: the beginning of a time without any.
-    pub(super) idle_since: Option<Duration>,
-    pub(super) drain_at: Option<Duration>,
+    pub(super) idle_since: Option<Moment>,
+    pub(super) drain_at: Option<Moment>,
     /// What it sent while nobody with a valid token was behind it.
     unauthenticated_bytes: usize,
     /// When it is looked at next: of the timers set for it, only the one of this time counts.
@@ -46,10 +46,20 @@ pub struct Connection {
 }
 
 /// This socket's place in one app's `maxConnections`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct AppClaim {
-    pub app: AppId,
-    pub granted: bool,
+    grant: Arc<Grant>,
+    pub(super) granted: bool,
+}
+
+impl AppClaim {
+    pub(super) const fn asked(grant: Arc<Grant>) -> Self {
+        Self { grant, granted: false }
+    }
+
+    pub(super) fn app(&self) -> AppId {
+        self.grant.app
+    }
 }
 
 /// One document of a connection.
@@ -71,7 +81,7 @@ pub enum ChannelState {
     /// The token's key is being fetched.
     AwaitingKeys,
     /// The claim is with the ledger (`asked`), or waits for another channel's connection claim.
-    AwaitingClaim { document: DocumentId, authenticate: bool, asked: bool },
+    AwaitingClaim { name: DocumentName, authenticate: bool, asked: bool },
     /// Open, in a room of this shard.
     Local { session: Key, document: u64 },
     /// Open, in a room of another shard.
@@ -196,9 +206,8 @@ impl Engine {
         let Some(grant) = connection.grant.clone() else {
             return self.close_connection(now, id, Refusal::MissingToken);
         };
-        let document = DocumentId { app: grant.app, name };
         let channel = connection.next_channel_id();
-        let state = ChannelState::AwaitingClaim { document, authenticate: false, asked: false };
+        let state = ChannelState::AwaitingClaim { name, authenticate: false, asked: false };
         connection.channels.push(Channel::new(channel, "", Some(grant), state, now.monotonic));
         self.claim_channel(now, id, channel);
     }
@@ -306,7 +315,7 @@ impl Engine {
                 self.leave_channel(now, id, channel_id);
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.channels.retain(|channel| channel.id != channel_id);
-                    connection.idle_since = Some(now.monotonic);
+                    connection.idle_since = Some(now.monotonic.into());
                 }
             }
             Message::BroadcastStateless => {
@@ -348,7 +357,7 @@ impl Engine {
         if connection.wire != Some(Wire::Hocuspocus) {
             return self.close_connection(now, id, refusal);
         }
-        connection.idle_since = Some(now.monotonic);
+        connection.idle_since = Some(now.monotonic.into());
         let link = connection.link;
         let Some(channel) = connection.channel_mut(channel_id) else { return };
         channel.state = ChannelState::Denied;
@@ -398,7 +407,7 @@ impl Engine {
         }
         let Some(connection) = self.connections.remove(id) else { return };
         for app in connection.apps.iter().filter(|claim| claim.granted) {
-            let claim = Claim { app: app.app, connection: true, document: None };
+            let claim = Claim { app: app.app(), connection: true, document: None };
             self.effects.push_back(Effect::Release { claim });
         }
         self.links.remove(connection.link);
@@ -416,7 +425,7 @@ impl Engine {
         let Some(connection) = self.connections.get(id) else { return };
         if let Some(link) = self.links.get_mut(connection.link) {
             // The time-out counts from here; the timer finds out when it fires.
-            link.stalled_at = link.stalled_at.map(|_| now.monotonic);
+            link.stalled_at = link.stalled_at.map(|_| now.monotonic.into());
         }
     }
 

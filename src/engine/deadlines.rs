@@ -78,7 +78,7 @@ impl Engine {
     fn overdue(&mut self, at: Duration, id: ConnectionId) -> Option<Refusal> {
         let connection = self.connections.get(id)?;
         let settings = &self.settings;
-        if connection.drain_at.is_some_and(|due| at >= due) {
+        if connection.drain_at.is_some_and(|due| Moment::from(at) >= due) {
             return Some(self.draining_refusal());
         }
         if connection.awaits_authentication() && at >= connection.opened_at + settings.authentication_timeout
@@ -114,7 +114,7 @@ impl Engine {
             next = next.min(channel.created_at + settings.authentication_timeout);
         }
         if let Some(drain_at) = connection.drain_at {
-            next = next.min(drain_at);
+            next = next.min(drain_at + Duration::ZERO);
         }
         next = next.min(match self.links.get(connection.link).and_then(|link| link.stalled_at) {
             Some(since) => since + settings.stall_timeout,
@@ -144,7 +144,7 @@ impl Engine {
         for id in ids {
             let at = now.monotonic + Duration::from_millis(self.jitter(over_ms));
             if let Some(connection) = self.connections.get_mut(id) {
-                connection.drain_at = Some(at);
+                connection.drain_at = Some(at.into());
             }
             self.schedule_check(now, id);
         }

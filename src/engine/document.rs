@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use yrs::block::ClientID;
 use yrs::updates::decoder::Decode;
-use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Update};
+use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Transaction, TransactionMut, Update};
 
 use super::prescan::{self, ClockRange, Scan, ScanLimits};
 use super::slab::Key;
@@ -199,7 +199,7 @@ impl Document {
             Some(doc) => doc,
             None => self.restore(),
         };
-        match catch_unwind(AssertUnwindSafe(|| doc.transact().encode_diff_v1(&since))) {
+        match catch_unwind(AssertUnwindSafe(|| reading(&doc).encode_diff_v1(&since))) {
             Ok(update) => {
                 self.live = Some(doc);
                 update.into()
@@ -218,7 +218,7 @@ impl Document {
             Some(doc) => doc,
             None => self.restore(),
         };
-        match catch_unwind(AssertUnwindSafe(|| doc.transact().snapshot().delete_set)) {
+        match catch_unwind(AssertUnwindSafe(|| reading(&doc).snapshot().delete_set)) {
             Ok(deleted) => {
                 self.live = Some(doc);
                 deletes.iter().all(|range| {
@@ -375,13 +375,22 @@ fn arm(doc: &Doc) {
     observed.expect("nothing else borrows a new document");
 }
 
+/// Nobody else has a shard's document, so nobody waits for it: neither do we, which spares what waiting prepares for.
+fn reading(doc: &Doc) -> Transaction<'_> {
+    doc.try_transact().expect("nobody writes to a document that is read")
+}
+
+fn writing(doc: &Doc) -> TransactionMut<'_> {
+    doc.try_transact_mut().expect("nobody reads or writes a document that is written to")
+}
+
 /// Applies one update in its own transaction. An update that stays pending is as bad as a panic: the scan said that
 /// all it needs is there. After an error or a panic the document is not to be used again.
 ///
 /// A transaction commits when it is dropped, also while a panic unwinds, and a second panic there would abort the
 /// process. So one that panicked is never dropped.
 fn integrate(doc: &Doc, update: Update) -> Result<Applied, ApplyError> {
-    let mut transaction = ManuallyDrop::new(doc.transact_mut());
+    let mut transaction = ManuallyDrop::new(writing(doc));
     let applied = transaction.apply_update(update);
     let mut transaction = ManuallyDrop::into_inner(transaction);
     applied.map_err(|_| ApplyError::Poisonous)?;
@@ -396,7 +405,7 @@ fn integrate(doc: &Doc, update: Update) -> Result<Applied, ApplyError> {
 fn rebuild(snapshot: &[u8], tail: Vec<&[u8]>) -> Box<Doc> {
     let doc = ManuallyDrop::new(Box::new(new_doc()));
     let snapshot = (!snapshot.is_empty()).then_some(snapshot);
-    let mut transaction = ManuallyDrop::new(doc.transact_mut());
+    let mut transaction = ManuallyDrop::new(writing(&doc));
     for update in snapshot.into_iter().chain(tail) {
         if let Ok(update) = Update::decode_v1(update) {
             // What was accepted once is accepted again; if not, the rest still is.
@@ -408,7 +417,7 @@ fn rebuild(snapshot: &[u8], tail: Vec<&[u8]>) -> Box<Doc> {
 }
 
 fn encode(doc: &Doc) -> Option<Bytes> {
-    let encode = || doc.transact().encode_diff_v1(&yrs::StateVector::default());
+    let encode = || reading(doc).encode_diff_v1(&yrs::StateVector::default());
     catch_unwind(AssertUnwindSafe(encode)).ok().map(Bytes::from)
 }
 

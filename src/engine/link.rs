@@ -1,12 +1,11 @@
 //! The way to one socket, as the documents of a shard see it: what is queued for it this turn, and which sessions feed
 //! it. The socket is on this shard or, for Hocuspocus sockets, on another.
 
-use std::time::Duration;
-
 use smallvec::SmallVec;
 
 use super::event::{ConnectionId, ShardIndex};
 use super::slab::Key;
+use crate::time::Moment;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -23,7 +22,7 @@ pub struct Link {
     /// Listed in the engine's list of links that have something to send.
     pub dirty: bool,
     /// Set while the socket's queue is over its bound: when it last took something of it.
-    pub stalled_at: Option<Duration>,
+    pub stalled_at: Option<Moment>,
     /// A timer will look at what its sessions are owed.
     pub catch_up_set: bool,
 }

@@ -16,6 +16,7 @@
 
 mod admission;
 pub mod awareness;
+pub mod batch;
 mod behind;
 pub mod connection;
 mod deadlines;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use self::batch::Batch;
 use self::connection::Connection;
 use self::event::{ConnectionId, Effect, Event, Mail, MailBody, ShardIndex, Ticket};
 use self::link::{Link, Target};
@@ -195,47 +197,72 @@ impl Engine {
         self.effects.pop_front()
     }
 
-    /// Appends to `out` everything this turn has for one socket, and names it. `None` ends the turn.
+    /// Gathers what this turn has for the sockets of this shard, as much as a batch holds; call it until it gathers
+    /// nothing.
     ///
     /// Bytes for sockets of other shards leave as [`Effect::Mail`] in the course of it, so poll effects afterwards.
-    pub fn poll_transmit(&mut self, now: Now, out: &mut Vec<u8>) -> Option<ConnectionId> {
-        while let Some(key) = self.dirty.pop() {
-            let Some(link) = self.links.get_mut(key) else { continue };
-            link.dirty = false;
-            let before = out.len();
-            // Taken, not drained: an idle connection holds no buffer.
-            let frames = std::mem::take(&mut link.frames);
-            out.extend_from_slice(&frames);
-            for &session_key in &link.sessions {
-                let Some(session) = self.sessions.get(session_key) else { continue };
-                let Some(turn) = self.rooms.get(session.room).and_then(|room| room.turn.as_ref()) else {
-                    continue;
-                };
-                self.counters.updates_out += session.copy_turn(session_key, turn, out);
-            }
-            if out.len() == before {
-                continue;
-            }
-            match link.target {
-                Target::Socket(connection) => {
-                    if let Some(connection) = self.connections.get_mut(connection) {
-                        connection.sent_at = now.monotonic.into();
-                    }
-                    return Some(connection);
-                }
-                Target::Shard { shard, connection } => {
-                    let frames = out.split_off(before);
-                    let mail = Mail { connection, body: MailBody::Deliver { frames } };
-                    self.effects.push_back(Effect::Mail { to: shard, mail });
+    pub fn poll_transmit(&mut self, now: Now, batch: &mut Batch) -> bool {
+        while !batch.is_full()
+            && let Some(key) = self.dirty.pop()
+        {
+            self.gather(now, key, batch);
+        }
+        if self.dirty.is_empty() {
+            for room in self.turn_rooms.drain(..) {
+                if let Some(turn) = self.rooms.get_mut(room).and_then(|room| room.turn.take()) {
+                    self.turns.give_back(turn);
                 }
             }
         }
-        for room in self.turn_rooms.drain(..) {
-            if let Some(turn) = self.rooms.get_mut(room).and_then(|room| room.turn.take()) {
-                self.turns.give_back(turn);
+        !batch.is_empty()
+    }
+
+    /// What this turn has for one link.
+    fn gather(&mut self, now: Now, key: Key, batch: &mut Batch) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.dirty = false;
+        let at = batch.bytes().len();
+        let turn_of = |session: &Session| self.rooms.get(session.room).and_then(|room| room.turn.as_ref());
+        if link.frames.is_empty()
+            && let (Target::Socket(connection), &[only]) = (link.target, &link.sessions[..])
+            && let Some(session) = self.sessions.get(only)
+            && let Some(turn) = turn_of(session)
+            && let Some(segment) = session.whole_turn(only, turn)
+        {
+            if segment.is_empty() {
+                return;
+            }
+            self.counters.updates_out += segment.frames();
+            batch.give_whole(connection, session.room, session.wire, segment.bytes());
+            return self.note_sent(now, connection);
+        }
+        // Taken, not drained: an idle connection holds no buffer.
+        let frames = std::mem::take(&mut link.frames);
+        batch.bytes().extend_from_slice(&frames);
+        for &session_key in &link.sessions {
+            let Some(session) = self.sessions.get(session_key) else { continue };
+            let Some(turn) = turn_of(session) else { continue };
+            self.counters.updates_out += session.copy_turn(session_key, turn, batch.bytes());
+        }
+        if batch.bytes().len() == at {
+            return;
+        }
+        match link.target {
+            Target::Socket(connection) => {
+                batch.give(connection, at);
+                self.note_sent(now, connection);
+            }
+            Target::Shard { shard, connection } => {
+                let mail = Mail { connection, body: MailBody::Deliver { frames: batch.take(at) } };
+                self.effects.push_back(Effect::Mail { to: shard, mail });
             }
         }
-        None
+    }
+
+    fn note_sent(&mut self, now: Now, connection: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.sent_at = now.monotonic.into();
+        }
     }
 
     /// Checks a token, from the verified-token cache where it is there.

@@ -17,7 +17,7 @@ use super::turn::{About, Turn};
 use crate::protocol::close::Refusal;
 use crate::protocol::document::DocumentId;
 use crate::protocol::message::{Framing, Wire};
-use crate::time::Now;
+use crate::time::{Moment, Now};
 
 /// How often awareness is looked through for states that nobody renewed.
 const AWARENESS_CHECK: Duration = Duration::from_secs(5);
@@ -34,11 +34,11 @@ pub struct Room {
     y_websocket: u32,
     hocuspocus: u32,
     own_key: u32,
-    pub(super) updated_at: Duration,
+    pub(super) updated_at: Moment,
     /// How often the document has changed: a session that missed something knows by this.
     pub(super) changes: u64,
     /// Since when nobody is here.
-    pub(super) empty_since: Option<Duration>,
+    pub(super) empty_since: Option<Moment>,
     shrink_set: bool,
     awareness_set: bool,
 }
@@ -54,7 +54,7 @@ impl Room {
             y_websocket: 0,
             hocuspocus: 0,
             own_key: 0,
-            updated_at: now,
+            updated_at: now.into(),
             changes: 0,
             empty_since: None,
             shrink_set: false,

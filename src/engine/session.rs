@@ -13,7 +13,7 @@ use super::link::Target;
 use super::slab::Key;
 use super::state_vector::StateVector;
 use super::timers::Timer;
-use super::turn::{About, Turn};
+use super::turn::{About, Segment, Turn};
 use super::updates::Outcome;
 use crate::protocol::close::Refusal;
 use crate::protocol::document::DocumentId;
@@ -51,6 +51,14 @@ impl Session {
             return 0;
         }
         turn.copy_for(key, self.wire, out)
+    }
+
+    /// What this session gets of a turn, if that is all there is on its wire.
+    pub(super) fn whole_turn<'a>(&self, key: Key, turn: &'a Turn) -> Option<&'a Segment> {
+        if self.behind.is_some() || self.key.is_some() {
+            return None;
+        }
+        turn.whole_for(key, self.wire)
     }
 
     fn framing<'a>(&'a self, name: &'a str) -> Framing<'a> {
@@ -284,7 +292,7 @@ impl Engine {
         }
         let gone = room.awareness.leave(now.monotonic, key, &std::mem::take(&mut session.owned));
         if room.sessions.is_empty() {
-            room.empty_since = Some(now.monotonic);
+            room.empty_since = Some(now.monotonic.into());
             self.timers.set(now.monotonic + self.settings.grace_period, Timer::Grace(session.room));
         }
         self.relay_awareness(session.room, &gone);

@@ -65,6 +65,25 @@ impl Segment {
         frames
     }
 
+    fn is_written_by(&self, session: Key) -> bool {
+        self.entries.iter().any(|entry| entry.author == Some(session))
+    }
+
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    #[must_use]
+    pub const fn frames(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     fn end(&self) -> u32 {
         u32::try_from(self.bytes.len()).expect("a turn reads less than 4 GiB")
     }
@@ -119,6 +138,17 @@ impl Turn {
             Wire::YWebsocket => self.y_websocket.copy_for(session, y_websocket, out),
             Wire::Hocuspocus => self.hocuspocus.copy_for(session, hocuspocus, out),
         }
+    }
+
+    /// The segment of this wire, if the session gets all of it.
+    #[must_use]
+    pub fn whole_for(&self, session: Key, wire: Wire) -> Option<&Segment> {
+        let segment = match wire {
+            Wire::YWebsocket => &self.y_websocket,
+            Wire::Hocuspocus => &self.hocuspocus,
+        };
+        let has_some = self.newcomers.iter().any(|newcomer| newcomer.0 == session);
+        (!has_some && !segment.is_written_by(session)).then_some(segment)
     }
 
     fn clear(&mut self) {

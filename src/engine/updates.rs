@@ -93,7 +93,7 @@ impl Engine {
         if applied? == Applied::Unchanged {
             return Ok(false);
         }
-        room.updated_at = now.monotonic;
+        room.updated_at = now.monotonic.into();
         room.changes += 1;
         self.watch_for_shrinking(room_key);
         if let Some(meter) = self.meters.get_mut(&app) {

@@ -50,7 +50,7 @@ impl Shard {
                 }
             };
             let until = now.monotonic + self.settings.handshake_timeout;
-            let socket = Socket::new(stream.into(), peer, Stage::Handshake(Box::new(Handshake::new())));
+            let socket = Socket::new(stream.into(), peer.ip(), Stage::Handshake(Box::new(Handshake::new())));
             if let Some(key) = self.add_socket(socket) {
                 self.handshakes += 1;
                 self.deadlines.push(std::cmp::Reverse((until, key)));
@@ -121,7 +121,7 @@ impl Shard {
                 let mut response = Vec::new();
                 error.write_response(&mut response);
                 let Some(socket) = self.sockets.get(key) else { return };
-                tracing::info!(peer = %socket.peer.ip(), %error, "request refused");
+                tracing::info!(peer = %socket.peer, %error, "request refused");
                 self.answer_and_close(now, key, &response);
             }
         }
@@ -150,7 +150,7 @@ impl Shard {
         let socket = self.sockets.get(key)?;
         let Stage::Handshake(handshake) = &socket.stage else { return None };
         let forwarded_for = handshake.head.as_ref()?.forwarded_for.as_deref().into_iter();
-        Some(client_address(socket.peer.ip(), forwarded_for, &self.settings.trusted_proxies))
+        Some(client_address(socket.peer, forwarded_for, &self.settings.trusted_proxies))
     }
 
     /// First question: may this node, and this address, take one more?
@@ -193,7 +193,7 @@ impl Shard {
         let body = RefusalBody { code: 429, error: "rate_limited", message };
         request::refusal_response(&mut response, 429, &[("Retry-After", "60")], &body);
         if let Some(socket) = self.sockets.get(key) {
-            tracing::info!(peer = %socket.peer.ip(), status = 429, "handshake refused: too many from this address");
+            tracing::info!(peer = %socket.peer, status = 429, "handshake refused: too many from this address");
         }
         *self.metrics.closes_total.entry(429).or_default() += 1;
         self.answer_and_close(now, key, &response);
@@ -331,7 +331,7 @@ impl Shard {
     /// One line per refusal, never with a token.
     pub(super) fn count_refusal(&mut self, key: Key, refusal: &Refusal, what: &'static str) {
         *self.metrics.closes_total.entry(refusal.code()).or_default() += 1;
-        let peer = self.sockets.get(key).map(|socket| socket.peer.ip());
+        let peer = self.sockets.get(key).map(|socket| socket.peer);
         tracing::info!(
             peer = peer.map(tracing::field::display),
             code = refusal.code(),

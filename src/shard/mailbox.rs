@@ -5,7 +5,7 @@
 #![allow(unsafe_code)] // eventfd has no safe interface in std
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ const CAPACITY: usize = 16 << 10;
 #[derive(Debug)]
 pub struct HandOver {
     pub socket: OwnedFd,
-    pub peer: SocketAddr,
+    pub peer: IpAddr,
     /// Bytes that were read and not yet understood.
     pub unread: Vec<u8>,
     pub opening: Opening,

@@ -32,11 +32,12 @@ use rustc_hash::FxHashMap;
 use self::mailbox::{Letter, Mailbox, Sender};
 use self::metrics::ShardMetrics;
 use self::poller::{Poller, Ready};
-use self::socket::Socket;
+use self::socket::{Send, Socket};
 use crate::auth::{KeySets, Policy, Verifier};
 use crate::config::{RING_MEMORY_BYTES, ShardSettings};
 use crate::control::messages::{ShardIndex, ToControl};
 use crate::engine::Engine;
+use crate::engine::batch::Batch;
 use crate::engine::event::Ticket;
 use crate::engine::slab::{Key, Slab};
 use crate::time::Now;
@@ -131,7 +132,8 @@ struct Shard {
     dead: Vec<Key>,
     full: Vec<Key>,
     scratch: Box<[u8]>,
-    out: Vec<u8>,
+    batch: Batch,
+    sends: Vec<Send>,
     draining: bool,
     drained_said: bool,
     shedding: bool,
@@ -174,7 +176,8 @@ impl Shard {
             dead: Vec::new(),
             full: Vec::new(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
-            out: Vec::new(),
+            batch: Batch::default(),
+            sends: Vec::new(),
             draining: false,
             drained_said: false,
             shedding: false,

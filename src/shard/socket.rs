@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // recv and send on a borrowed descriptor, without a std stream around it
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
-    pub peer: SocketAddr,
+    pub peer: IpAddr,
     pub stage: Stage,
     pub interest: Interest,
     pub outbox: Outbox,
@@ -46,7 +46,7 @@ pub enum ReadOutcome {
 
 impl Socket {
     #[must_use]
-    pub const fn new(fd: OwnedFd, peer: SocketAddr, stage: Stage) -> Self {
+    pub const fn new(fd: OwnedFd, peer: IpAddr, stage: Stage) -> Self {
         Self { fd, peer, stage, interest: Interest::READ, outbox: Outbox(None), stalled: false, shut: false }
     }
 
@@ -84,6 +84,11 @@ impl Socket {
         Ok(())
     }
 
+    /// Prepares a write of what comes behind all that is queued.
+    pub fn begin_send(&self) -> Send {
+        Send { fd: self.outbox.is_empty().then(|| self.fd.as_raw_fd()), sent: Ok(0) }
+    }
+
     /// Writes more of what waits; how many bytes that was.
     ///
     /// # Errors
@@ -113,6 +118,29 @@ impl Socket {
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
         self.fd
+    }
+}
+
+/// One of many writes that are carried out one behind the other, with nothing in between that could take time.
+#[derive(Debug)]
+pub struct Send {
+    /// Its socket's, unless bytes wait there already.
+    fd: Option<RawFd>,
+    /// How many bytes the kernel took, or that the connection is gone.
+    pub sent: io::Result<usize>,
+}
+
+impl Default for Send {
+    fn default() -> Self {
+        Self { fd: None, sent: Ok(0) }
+    }
+}
+
+impl Send {
+    pub fn carry_out(&mut self, bytes: &[u8]) {
+        if let Some(fd) = self.fd {
+            self.sent = send(fd, bytes);
+        }
     }
 }
 
@@ -151,7 +179,7 @@ impl Outbox {
         self.0.as_ref().map_or(&[], |waiting| &waiting.bytes[waiting.sent..])
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.0.get_or_insert_default().bytes.extend_from_slice(bytes);
         }
@@ -197,7 +225,7 @@ mod tests {
     #[test]
     fn what_the_kernel_does_not_take_waits_in_order() {
         let (near, mut far) = UnixStream::pair().unwrap();
-        let peer = "127.0.0.1:1".parse().unwrap();
+        let peer = "127.0.0.1".parse().unwrap();
         let mut socket = Socket::new(near.into(), peer, Stage::Closing { until: Duration::ZERO });
         let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
         for part in sent.chunks(100_000) {

@@ -1,10 +1,11 @@
 //! An open connection's bytes: reading into the engine, writing a turn out, full queues, and the end.
 
+use std::io;
 use std::time::Duration;
 
 use super::Shard;
 use super::poller::Interest;
-use super::socket::{ReadOutcome, Stage};
+use super::socket::{ReadOutcome, Send, Socket, Stage};
 use crate::engine::event::{Event, Incoming};
 use crate::engine::slab::Key;
 use crate::protocol::close::Refusal;
@@ -92,31 +93,37 @@ impl Shard {
         }
     }
 
-    /// Writes the turn: one write per connection that has something queued.
+    /// Writes the turn: one write per connection that has something queued, one directly behind the other.
     pub(super) fn transmit(&mut self, now: Now) {
-        let mut out = std::mem::take(&mut self.out);
-        loop {
-            out.clear();
-            let Some(key) = self.engine.poll_transmit(now, &mut out) else { break };
-            self.write(key, &out);
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut sends = std::mem::take(&mut self.sends);
+        while self.engine.poll_transmit(now, &mut batch) {
+            let open = |socket: &&Socket| matches!(socket.stage, Stage::Open(_));
+            let sockets = batch.iter().map(|(key, _)| self.sockets.get(key).filter(open));
+            sends.extend(sockets.map(|socket| socket.map_or_else(Send::default, Socket::begin_send)));
+            for (send, (_, bytes)) in sends.iter_mut().zip(batch.iter()) {
+                send.carry_out(bytes);
+            }
+            for (send, (key, bytes)) in sends.drain(..).zip(batch.iter()) {
+                self.wrote(key, bytes, send.sent);
+            }
+            batch.clear();
         }
-        // A burst must not be paid for in memory for ever.
-        if out.capacity() > 1 << 20 {
-            out = Vec::new();
-        }
-        self.out = out;
+        (self.batch, self.sends) = (batch, sends);
     }
 
-    fn write(&mut self, key: Key, bytes: &[u8]) {
+    /// What a write came to.
+    fn wrote(&mut self, key: Key, bytes: &[u8], sent: io::Result<usize>) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         if !matches!(socket.stage, Stage::Open(_)) {
             return;
         }
         let waited = !socket.outbox.is_empty();
-        if socket.write(bytes).is_err() {
+        let Ok(sent) = sent else {
             self.dead.push(key);
             return;
-        }
+        };
+        socket.outbox.push(&bytes[sent..]);
         self.metrics.writes_total += 1;
         self.metrics.bytes_out_total += bytes.len() as u64;
         self.metrics.write_bytes.saturating_record(bytes.len() as u64);

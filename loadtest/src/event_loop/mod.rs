@@ -245,8 +245,10 @@ impl EventLoop {
     fn renew_tokens(&mut self, now_ns: u64) {
         while let Some(number) = self.renewal.next(&self.target, now_ns, self.clients.len() as u32) {
             let token = self.target.token(number);
-            if self.client(number).is_some_and(|client| !client.send_token(&token)) {
-                self.renewal.postpone(number);
+            match self.client(number).map(|client| client.send_token(&token)) {
+                Some(true) => self.target.tokens.note_handed_over(),
+                Some(false) => self.renewal.postpone(number),
+                None => {} // whoever comes next has the newer one
             }
         }
     }

@@ -49,6 +49,11 @@ impl Connector {
         self.ended.get_or_insert((number, ended));
     }
 
+    /// How many have their state.
+    pub fn synced_count(&self) -> u32 {
+        self.synced
+    }
+
     fn fill(&mut self, session: &Session<'_>, event_loop: &mut EventLoop) -> Result<(), LoadError> {
         while (self.started_ns.len() as u32) < self.connections.min(self.synced + self.at_once) {
             let number = self.started_ns.len() as u32;
@@ -87,7 +92,8 @@ pub fn connect_all(
             event_loop.set_receive_buffer(None);
             return Ok(());
         }
-        connector.fill(session, event_loop)?;
+        session.go_on()?;
+        load.connector().fill(session, event_loop)?;
         let now_ns = session.clock.now_ns();
         if now_ns >= deadline_ns {
             return Err(LoadError::Timeout { synced, connections, timeout_s });

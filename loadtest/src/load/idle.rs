@@ -77,7 +77,7 @@ pub fn run(session: &Session<'_>, idle: &Idle, progress: &mut Progress) -> Resul
         if phase == "measuring" {
             cpu_before = session.cpu()?;
         }
-        while session.clock.now_ns() < until_ns {
+        while session.clock.now_ns() < until_ns && !session.is_halted() {
             let now_ns = session.clock.now_ns();
             progress.show(now_ns, || format!("{phase}: {} connections", session.scenario.connections()));
             let turn_ns = until_ns.min(now_ns + TURN_MAX.as_nanos() as u64);
@@ -85,11 +85,19 @@ pub fn run(session: &Session<'_>, idle: &Idle, progress: &mut Progress) -> Resul
         }
     }
     let cpu = used(session.cpu()?, cpu_before);
+    let mut measure_s = idle.measure_s;
+    if session.is_halted() {
+        let now_ns = session.clock.now_ns();
+        if now_ns <= start_ns {
+            return Err(LoadError::Halted);
+        }
+        measure_s = measure_s.min((now_ns - start_ns) as f64 / 1e9);
+    }
     session.leave(&mut event_loop, &mut load)?;
-    let server = ServerCost::of(cpu, idle.measure_s, memory_before, session.memory()?);
+    let server = ServerCost::of(cpu, measure_s, memory_before, session.memory()?);
     let connections = f64::from(session.scenario.connections());
     Ok(IdleResult {
-        measure_s: idle.measure_s,
+        measure_s,
         connect: load.connector.latency.summary(),
         resident_bytes_per_connection: server.map(|cost| cost.resident_growth_bytes() / connections),
         proportional_bytes_per_connection: server.map(|cost| cost.proportional_growth_bytes() / connections),

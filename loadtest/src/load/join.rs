@@ -2,7 +2,8 @@
 //!
 //! One writer brings the document's state in a single update and stays. Then newcomers connect with
 //! nothing, wait for the server's step 2, check it, and go. The first to find everything is not measured
-//! (its text is compared, character by character); the window ends with the last step 2.
+//! (its text is compared, character by character); the window ends with the last step 2, or with that of the
+//! last who was let in before the time was up.
 
 use super::connector::{Connecting, Connector, connect_all};
 use super::{Failures, LoadError, ServerCost, Session, seconds_ns, used};
@@ -24,12 +25,15 @@ pub struct JoinResult {
     pub state_bytes: usize,
     /// Of the server's step 2.
     pub step_2_bytes: usize,
+    /// Those that were measured; fewer than were asked for if the time was up before.
     pub joins: u32,
+    pub joins_asked: u32,
     pub joins_s: f64,
     /// From opening the socket to the whole step 2.
     pub join: Option<LatencySummary>,
     pub cpu_per_join_ms: Option<f64>,
     pub server: Option<ServerCost>,
+    pub generator_cpu_percent: f64,
     #[serde(skip)]
     pub latency: Latency,
     #[serde(skip)]
@@ -105,7 +109,7 @@ impl Handler for Newcomers {
 
 pub fn run(session: &Session<'_>, join: &Join, progress: &mut Progress) -> Result<JoinResult, LoadError> {
     progress.show(session.clock.now_ns(), || format!("typing {} into a document of our own", join.trace));
-    let trace = Trace::load(&join.trace)?;
+    let trace = Trace::load(&join.trace, session.traces.as_deref())?;
     let history = trace.history(session.first_client_id());
     let state_bytes = history.update.len();
     let memory_before = session.memory()?;
@@ -126,22 +130,26 @@ pub fn run(session: &Session<'_>, join: &Join, progress: &mut Progress) -> Resul
     store(session, &mut event_loop, &mut load, join.timeout_s, progress)?;
 
     load.measuring = true;
-    let cpu_before = session.cpu()?;
+    let (cpu_before, own_before) = (session.cpu()?, session.own.cpu()?);
     let start_ns = session.clock.now_ns();
     join_all(session, &mut event_loop, &mut load, join, progress)?;
     let joins_s = (session.clock.now_ns() - start_ns) as f64 / 1e9;
+    let joins = load.latency.count() as u32;
     let cpu = used(session.cpu()?, cpu_before);
+    let own = session.own.cpu()? - own_before;
     let server = ServerCost::of(cpu, joins_s, memory_before, session.memory()?);
     Ok(JoinResult {
         trace: trace.source.clone(),
         edits: trace.edits(),
         state_bytes,
         step_2_bytes: load.step_2_bytes,
-        joins: join.joins,
+        joins,
+        joins_asked: join.joins,
         joins_s,
         join: load.latency.summary(),
-        cpu_per_join_ms: server.map(|cost| cost.cpu.total_s * 1e3 / f64::from(join.joins)),
+        cpu_per_join_ms: server.filter(|_| joins > 0).map(|cost| cost.cpu.total_s * 1e3 / f64::from(joins)),
         server,
+        generator_cpu_percent: 100.0 * own.total_s / joins_s,
         latency: load.latency,
         failures: load.failures,
     })
@@ -165,6 +173,7 @@ fn store(
         if now_ns >= deadline_ns || !load.failures.is_empty() {
             return Err(not_stored(load, timeout_s));
         }
+        session.go_on()?;
         progress.show(now_ns, || "waiting for the server to have the document".to_owned());
         open(session, event_loop, load)?;
         wait_for_arrivals(session, event_loop, load, deadline_ns)?;
@@ -179,6 +188,7 @@ fn not_stored(load: &mut Newcomers, timeout_s: f64) -> LoadError {
     }
 }
 
+/// Lets newcomers in until there were enough, or the time is up.
 fn join_all(
     session: &Session<'_>,
     event_loop: &mut EventLoop,
@@ -186,22 +196,27 @@ fn join_all(
     join: &Join,
     progress: &mut Progress,
 ) -> Result<(), LoadError> {
+    let end_ns = join.seconds_max.map_or(u64::MAX, |s| session.clock.now_ns().saturating_add(seconds_ns(s)));
     let (mut opened, mut done) = (0, 0);
-    while done < join.joins {
-        while opened < join.joins.min(done + join.at_once) {
+    loop {
+        let now_ns = session.clock.now_ns();
+        while now_ns < end_ns && opened < join.joins.min(done + join.at_once) {
             open(session, event_loop, load)?;
             opened += 1;
         }
-        let now_ns = session.clock.now_ns();
-        progress.show(now_ns, || format!("joining: {done} of {}", join.joins));
+        if done == opened || session.is_halted() {
+            return Ok(());
+        }
+        progress.show_part(now_ns, u64::from(done), u64::from(join.joins), || {
+            format!("joining: {done} of {}", join.joins)
+        });
         let arrived = wait_for_arrivals(session, event_loop, load, now_ns + seconds_ns(join.timeout_s))?;
-        if arrived == 0 {
+        if arrived == 0 && !session.is_halted() {
             load.failures.add(|| format!("join {done} took longer than {} s", join.timeout_s));
             return Ok(());
         }
         done += arrived;
     }
-    Ok(())
 }
 
 fn open(session: &Session<'_>, event_loop: &mut EventLoop, load: &mut Newcomers) -> Result<(), LoadError> {
@@ -218,7 +233,7 @@ fn wait_for_arrivals(
     load: &mut Newcomers,
     deadline_ns: u64,
 ) -> Result<u32, LoadError> {
-    while load.arrived.is_empty() && session.clock.now_ns() < deadline_ns {
+    while load.arrived.is_empty() && !session.is_halted() && session.clock.now_ns() < deadline_ns {
         let until_ns = deadline_ns.min(session.clock.now_ns() + TURN_MAX.as_nanos() as u64);
         event_loop.turn(until_ns, load).map_err(LoadError::EventLoop)?;
     }

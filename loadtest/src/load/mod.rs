@@ -19,8 +19,10 @@ use crate::processes::part::Orders;
 use crate::scenario::Scenario;
 use crate::target::Target;
 use crate::trace::TraceError;
+use crate::watch::Watch;
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
@@ -51,6 +53,8 @@ pub enum LoadError {
     NotStored { reason: String },
     #[error("lost the process that tells this part of the load tester when to begin and to leave: {0}")]
     Meeting(#[source] io::Error),
+    #[error("the run ended before anything was measured")]
+    Halted,
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error(transparent)]
@@ -65,11 +69,15 @@ pub struct Session<'a> {
     pub clock: Clock,
     pub scenario: &'a Scenario,
     pub target: &'a Target,
-    /// What is measured, if the server is.
-    pub server: Option<Server>,
+    /// Looks at the server, if it is measured, and says when the run is to end before its time.
+    pub watch: Watch,
     pub own: Process,
     /// Who says when to begin, if this process is one of several.
     pub orders: Option<Orders>,
+    /// Do newcomers read documents back at the end?
+    pub reads_back: bool,
+    /// The folder that traces are in.
+    pub traces: Option<PathBuf>,
     /// Tells this run's documents and Yjs clients from those of every other run.
     run: u64,
 }
@@ -87,9 +95,11 @@ impl<'a> Session<'a> {
             clock: Clock::start(),
             scenario,
             target,
-            server,
+            watch: Watch::new(server),
             own: Process::own()?,
             orders: None,
+            reads_back: true,
+            traces: None,
             run: mixed >> 16,
         })
     }
@@ -132,16 +142,26 @@ impl<'a> Session<'a> {
     }
 
     pub fn cpu(&self) -> Result<Option<Cpu>, ProcessError> {
-        self.server.as_ref().map(Server::cpu).transpose()
+        self.watch.cpu()
     }
 
     /// The server's resident memory, quickly.
     pub fn resident_bytes(&self) -> Result<Option<u64>, ProcessError> {
-        self.server.as_ref().map(Server::resident_bytes).transpose()
+        self.watch.resident_bytes()
     }
 
     pub fn memory(&self) -> Result<Option<Memory>, ProcessError> {
-        self.server.as_ref().map(Server::memory).transpose()
+        self.watch.memory()
+    }
+
+    /// Is the run to end at once?
+    pub fn is_halted(&self) -> bool {
+        self.watch.halt(self.clock.now_ns()).is_some()
+    }
+
+    /// An error if the run is to end at once.
+    pub fn go_on(&self) -> Result<(), LoadError> {
+        if self.is_halted() { Err(LoadError::Halted) } else { Ok(()) }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct StormResult {
 }
 
 pub fn run(session: &Session<'_>, storm: &Storm, progress: &mut Progress) -> Result<StormResult, LoadError> {
-    std::thread::sleep(Duration::from_nanos(seconds_ns(storm.settle_s)));
+    session.watch.sleep(Duration::from_nanos(seconds_ns(storm.settle_s)));
     let memory_before = session.memory()?;
     let mut event_loop = session.event_loop()?;
     let mut load = Waiting::new(session);
@@ -35,13 +35,17 @@ pub fn run(session: &Session<'_>, storm: &Storm, progress: &mut Progress) -> Res
         event_loop.turn(start_ns, &mut load).map_err(LoadError::EventLoop)?;
     }
     let cpu_before = session.cpu()?;
-    connect_all(session, &mut event_loop, &mut load, progress)?;
+    match connect_all(session, &mut event_loop, &mut load, progress) {
+        // A storm that was cut short is reported as far as it came.
+        Err(_) if load.connector.synced_count() > 0 && session.watch.look().is_some() => {}
+        result => result?,
+    }
     let storm_s = (session.clock.now_ns() - start_ns) as f64 / 1e9;
     let cpu = used(session.cpu()?, cpu_before);
     session.leave(&mut event_loop, &mut load)?;
 
     let server = ServerCost::of(cpu, storm_s, memory_before, session.memory()?);
-    let connections = f64::from(session.scenario.connections());
+    let connections = f64::from(load.connector.synced_count());
     Ok(StormResult {
         storm_s,
         connections_per_s: connections / storm_s,

@@ -94,6 +94,9 @@ impl Process {
         // The name, in parentheses, may hold anything: the fields start behind the last one.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |field: usize| fields.get(field).and_then(|value| value.parse::<f64>().ok());
+        if fields.first().is_some_and(|state| matches!(*state, "Z" | "X")) {
+            return Err(self.error(io::ErrorKind::NotFound.into()));
+        }
         let (user, system) =
             ticks(11).zip(ticks(12)).ok_or_else(|| self.error(io::ErrorKind::InvalidData.into()))?;
         Ok(Cpu {
@@ -101,6 +104,14 @@ impl Process {
             user_s: user / TICKS_PER_SECOND,
             system_s: system / TICKS_PER_SECOND,
         })
+    }
+
+    /// Is it gone, or waits only for its parent to notice?
+    pub fn has_ended(&self) -> bool {
+        let Ok(stat) = self.read("stat") else { return true };
+        // Its memory goes first.
+        self.resident_bytes().is_err()
+            || stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X'])
     }
 
     /// Takes the kernel a few milliseconds for a large process: not for the middle of a window.
@@ -112,6 +123,9 @@ impl Process {
         };
         let (resident, proportional) =
             bytes("Rss:").zip(bytes("Pss:")).ok_or_else(|| self.error(io::ErrorKind::InvalidData.into()))?;
+        if resident == 0 {
+            return Err(self.error(io::ErrorKind::NotFound.into()));
+        }
         Ok(Memory { resident_bytes: resident, proportional_bytes: proportional })
     }
 
@@ -119,6 +133,7 @@ impl Process {
     pub fn resident_bytes(&self) -> Result<u64, ProcessError> {
         let statm = self.read("statm")?;
         let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        let pages = pages.filter(|pages| *pages > 0);
         let pages = pages.ok_or_else(|| self.error(io::ErrorKind::InvalidData.into()))?;
         // SAFETY: no pointers.
         let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };

@@ -25,6 +25,14 @@ impl Server {
         }
     }
 
+    /// Is there nothing left to measure?
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Process(process) => process.has_ended(),
+            Self::Cgroup(cgroup) => cgroup.cpu().is_err(),
+        }
+    }
+
     /// The memory held, quickly.
     pub fn resident_bytes(&self) -> Result<u64, ProcessError> {
         match self {

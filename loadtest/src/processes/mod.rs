@@ -22,15 +22,17 @@ pub use tally::Tally;
 use crate::load::seconds_ns;
 use crate::measure::process::ProcessError;
 use crate::measure::series::Counted;
-use crate::measure::server::Server;
 use crate::measure::{Clock, Latency};
 use crate::progress::Progress;
 use crate::report::Outcome;
 use crate::scenario::Scenario;
+use crate::tokens::TokenCounts;
+use crate::watch::{Watch, interrupt};
 use part::{Order, PartScenario, Word};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::ops::Range;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -51,11 +53,15 @@ pub enum ProcessesError {
     #[error("process {number} of the load tester ended without a result: {source}")]
     Gone { number: usize, source: io::Error },
     #[error(
-        "{processes} processes need at least as many documents, the scenario has {documents}: a document is never divided"
+        "--processes {processes} needs as many documents, the scenario has {documents}: a document is never divided. Take --processes {documents}, or more --documents"
     )]
     TooFewDocuments { processes: u32, documents: u32 },
-    #[error("a scenario with [{0}] is not made for several processes: use one")]
+    #[error(
+        "a scenario with [{0}] is not made for --processes: leave it out. What can be divided is [idle], [storm], and [typing] without slow_readers and slice_updates"
+    )]
     Kind(&'static str),
+    #[error("the run ended before anything was measured")]
+    Halted,
     #[error(transparent)]
     Server(#[from] ProcessError),
 }
@@ -71,6 +77,9 @@ struct Parts {
     /// By part.
     tallies: Vec<Option<Tally>>,
     counted: Counts,
+    watch: Watch,
+    /// Have the parts been told to end before their time?
+    is_halted: bool,
     is_complete: bool,
 }
 
@@ -83,25 +92,31 @@ struct Counts {
     ticks: BTreeMap<u64, usize>,
 }
 
-/// Runs the scenario in `processes` copies of this program, which get this one's arguments.
+/// Runs the scenario in `processes` copies of this program, which get this one's arguments. Each has tokens of its
+/// own: how many these were comes along.
 pub fn run(
     scenario: &Scenario,
     processes: u32,
     sample_s: f64,
-    server: Option<&Server>,
+    watch: &Watch,
     progress: &mut Progress,
-) -> Result<Outcome, ProcessesError> {
-    if scenario.documents < processes {
-        return Err(ProcessesError::TooFewDocuments { processes, documents: scenario.documents });
-    }
+) -> Result<(Outcome, Option<TokenCounts>), ProcessesError> {
     let window = Window::of(scenario).ok_or(ProcessesError::Kind(scenario.kind()))?;
     if let Some(what) = indivisible(scenario) {
         return Err(ProcessesError::Kind(what));
     }
+    if scenario.documents < processes {
+        return Err(ProcessesError::TooFewDocuments { processes, documents: scenario.documents });
+    }
     let clock = Clock::start();
-    let memory_before = server.map(Server::memory).transpose()?;
-    let mut parts = Parts::start(scenario, processes, sample_s)?;
-    parts.pump(&clock, progress, "connecting", 0..0, |parts, _| parts.connected == processes as usize)?;
+    let memory_before = watch.memory()?;
+    let mut parts = Parts::start(scenario, processes, sample_s, watch.clone())?;
+    parts.pump(&clock, progress, "connecting", 0..0, |parts, _| {
+        parts.is_halted || parts.connected == processes as usize
+    })?;
+    if parts.is_halted {
+        return Err(ProcessesError::Halted);
+    }
 
     let start_ns = clock.now_ns() + seconds_ns(PAUSE_S);
     let stagger_s = window.interval_s(scenario).unwrap_or(0.0).min(STAGGER_S_MAX);
@@ -110,23 +125,32 @@ pub fn run(
         parts.order(place as usize, &Order::Begin { start_ns: start_ns + seconds_ns(delay_s) })?;
     }
     let begin_ns = start_ns + seconds_ns(window.begin_s);
-    parts.pump(&clock, progress, "warming up", start_ns..begin_ns, |_, now_ns| now_ns >= begin_ns)?;
-    let cpu_before = server.map(Server::cpu).transpose()?;
+    parts.pump(&clock, progress, "warming up", start_ns..begin_ns, |parts, now_ns| {
+        parts.is_halted || now_ns >= begin_ns
+    })?;
+    if parts.is_halted {
+        return Err(ProcessesError::Halted);
+    }
+    let cpu_before = watch.cpu()?;
     let end_ns = window.length_s.map(|length_s| begin_ns + seconds_ns(length_s));
     let span_ns = begin_ns..end_ns.unwrap_or(begin_ns);
     parts.pump(&clock, progress, "measuring", span_ns, |parts, now_ns| {
-        end_ns.map_or(parts.finished == processes as usize, |end_ns| now_ns >= end_ns)
+        parts.is_halted || end_ns.map_or(parts.finished == processes as usize, |end_ns| now_ns >= end_ns)
     })?;
-    let cpu_after = server.map(Server::cpu).transpose()?;
+    let measured_s = parts.is_halted.then(|| (clock.now_ns() - begin_ns) as f64 / 1e9);
+    let window = Window { length_s: measured_s.or(window.length_s), ..window };
+    let cpu_after = watch.cpu()?;
     parts.pump(&clock, progress, "settling", 0..0, |parts, _| parts.finished == processes as usize)?;
-    let memory_after = server.map(Server::memory).transpose()?;
+    let memory_after = watch.memory()?;
     (0..processes as usize).try_for_each(|place| parts.order(place, &Order::Leave))?;
     parts.pump(&clock, progress, "adding up", 0..0, |parts, _| parts.tallies.iter().all(Option::is_some))?;
 
     parts.is_complete = true;
     let cpu = crate::load::used(cpu_after, cpu_before);
-    let tallies = parts.tallies.iter_mut().filter_map(Option::take).collect();
-    Ok(window.outcome(scenario, tallies, cpu, memory_before, memory_after))
+    let mut sum = Tally::default();
+    parts.tallies.iter_mut().filter_map(Option::take).for_each(|tally| sum.add(tally));
+    let tokens = sum.tokens;
+    Ok((window.outcome(scenario, sum, cpu, memory_before, memory_after), tokens))
 }
 
 /// What parts can't measure: they don't see the server, and each would look at it at an instant of its own.
@@ -148,7 +172,12 @@ fn share(scenario: &Scenario, place: u32, processes: u32) -> Scenario {
 }
 
 impl Parts {
-    fn start(scenario: &Scenario, processes: u32, sample_s: f64) -> Result<Self, ProcessesError> {
+    fn start(
+        scenario: &Scenario,
+        processes: u32,
+        sample_s: f64,
+        watch: Watch,
+    ) -> Result<Self, ProcessesError> {
         let (sender, words) = channel();
         let count = processes as usize;
         let mut parts = Self {
@@ -159,6 +188,8 @@ impl Parts {
             finished: 0,
             tallies: vec![None; count],
             counted: Counts { deliveries: vec![0; count], failures: vec![0; count], ..Counts::default() },
+            watch,
+            is_halted: false,
             is_complete: false,
         };
         for place in 0..processes {
@@ -179,6 +210,7 @@ impl Parts {
         let mut child = Command::new(std::env::current_exe()?)
             .args(std::env::args_os().skip(1))
             .arg("--part")
+            .process_group(0) // a terminal interrupts the parent, which tells the parts
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -220,6 +252,9 @@ impl Parts {
         const LOOK: Duration = Duration::from_millis(2);
         loop {
             let now_ns = clock.now_ns();
+            if self.watch.halt(now_ns).is_some() && !std::mem::replace(&mut self.is_halted, true) {
+                self.children.iter().for_each(|child| interrupt(child.id()));
+            }
             if done(self, now_ns) {
                 return Ok(());
             }
@@ -310,17 +345,17 @@ mod tests {
         assert!((rates - 50.0).abs() < 1e-9, "{rates}");
         assert_eq!(indivisible(&scenario), None);
         scenario.typing.as_mut().expect("typing").slice_updates = Some(1000);
-        let refused = run(&scenario, 2, 1.0, None, &mut Progress::silent());
+        let refused = run(&scenario, 2, 1.0, &Watch::new(None), &mut Progress::silent());
         assert!(matches!(refused, Err(ProcessesError::Kind("typing.slice_updates"))));
         let day = Scenario::load(Path::new("day"), &Overrides::default()).expect("valid");
-        let refused = run(&day, 2, 1.0, None, &mut Progress::silent());
+        let refused = run(&day, 2, 1.0, &Watch::new(None), &mut Progress::silent());
         assert!(matches!(refused, Err(ProcessesError::Kind("day"))));
     }
 
     #[test]
     fn a_document_is_never_divided() {
         let scenario = Scenario::load(Path::new("a-classroom"), &Overrides::default()).expect("valid");
-        let refused = run(&scenario, 2, 1.0, None, &mut Progress::silent());
+        let refused = run(&scenario, 2, 1.0, &Watch::new(None), &mut Progress::silent());
         assert!(matches!(refused, Err(ProcessesError::TooFewDocuments { processes: 2, documents: 1 })));
     }
 }

@@ -1,11 +1,12 @@
 //! What one part found: everything in it adds up with that of the others.
 
 use crate::load::Failures;
-use crate::load::typing::TraceResult;
+use crate::load::typing::convergence::{Convergence, TraceResult};
 use crate::load::typing::cursors::CursorResult;
 use crate::measure::Latency;
 use crate::measure::process::Cpu;
 use crate::report::Outcome;
+use crate::tokens::TokenCounts;
 use crate::verification::Findings;
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +27,10 @@ pub struct Tally {
     pub span_s: f64,
     pub verification: Findings,
     pub cursors: Option<CursorResult>,
+    pub convergence: Option<Convergence>,
     pub trace: Option<TraceResult>,
     pub generator_cpu: Cpu,
+    pub tokens: Option<TokenCounts>,
     pub failures: Failures,
 }
 
@@ -50,8 +53,10 @@ impl Tally {
                 span_s: result.settle_s,
                 verification: result.verification,
                 cursors: result.cursors,
+                convergence: result.convergence,
                 trace: result.trace,
                 generator_cpu: result.generator_cpu,
+                tokens: None, // known to the target, not to the run
                 failures: result.failures,
             }),
             Outcome::Idle(result) => {
@@ -63,7 +68,7 @@ impl Tally {
                 failures: result.failures,
                 ..Self::default()
             }),
-            Outcome::Join(_) | Outcome::Day(_) | Outcome::Ramp(_) => None,
+            Outcome::Join(_) | Outcome::Day(_) | Outcome::Ramp(_) | Outcome::Nothing(_) => None,
         }
     }
 
@@ -84,6 +89,9 @@ impl Tally {
         if let Some(cursors) = other.cursors {
             *self.cursors.get_or_insert_default() += cursors;
         }
+        if let Some(convergence) = other.convergence {
+            self.convergence.get_or_insert_default().add(convergence);
+        }
         if let Some(trace) = other.trace {
             // Writers of the same trace differ by one edit at most.
             let text_is_right = trace.text_is_right && self.trace.as_ref().is_none_or(|it| it.text_is_right);
@@ -91,6 +99,9 @@ impl Tally {
             self.trace = Some(TraceResult { text_is_right, ..trace });
         }
         self.generator_cpu += other.generator_cpu;
+        if let Some(tokens) = other.tokens {
+            *self.tokens.get_or_insert_default() += tokens;
+        }
         self.failures.append(other.failures);
     }
 }
@@ -108,6 +119,7 @@ mod tests {
             part.failures.add(|| format!("{ms}"));
             part.cursors = Some(CursorResult { moves_seen: ms, ..CursorResult::default() });
             part.churn.record_ns(ms);
+            part.convergence = Some(Convergence { documents: 4, ..Convergence::default() });
             let text_is_right = lost == 1;
             part.trace =
                 Some(TraceResult { source: String::new(), edits: lost as u32, characters: 0, text_is_right });
@@ -119,6 +131,7 @@ mod tests {
         assert_eq!((sum.deliveries, sum.verification.lost, sum.span_s), (40, 3, 30.0));
         assert_eq!((sum.latency.count(), sum.churn.count()), (2, 2));
         assert_eq!(sum.cursors.map(|cursors| cursors.moves_seen), Some(40));
+        assert_eq!(sum.convergence.map(|convergence| convergence.documents), Some(8));
         let trace = sum.trace.as_ref().expect("a trace");
         assert_eq!((trace.edits, trace.text_is_right), (2, false));
         assert_eq!(sum.failures.into_sentences(), ["10", "30"]);

@@ -42,13 +42,11 @@ impl Window {
     pub fn outcome(
         &self,
         scenario: &Scenario,
-        tallies: Vec<Tally>,
+        sum: Tally,
         cpu: Option<Cpu>,
         memory_before: Option<Memory>,
         memory_after: Option<Memory>,
     ) -> Outcome {
-        let mut sum = Tally::default();
-        tallies.into_iter().for_each(|tally| sum.add(tally));
         let window_s = self.length_s.unwrap_or(sum.span_s);
         let server = ServerCost::of(cpu, window_s, memory_before, memory_after);
         let connections = f64::from(scenario.connections());
@@ -102,6 +100,7 @@ fn typing(scenario: Option<&Typing>, sum: Tally, measure_s: f64, server: Option<
         cursors: sum.cursors.map(|cursors| CursorResult { latency: sum.cursor_latency.summary(), ..cursors }),
         storm: scenario.and_then(|typing| typing.storm.as_ref()).map(|_| (&sum.storm).into()),
         churn: scenario.and_then(|typing| typing.churn.as_ref()).map(|_| (&sum.churn).into()),
+        convergence: sum.convergence,
         trace: sum.trace,
         generator_cpu: sum.generator_cpu,
         generator_cpu_percent: 100.0 * sum.generator_cpu.total_s / measure_s,

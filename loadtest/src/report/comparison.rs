@@ -70,20 +70,36 @@ pub fn show_ratio(ratio: f64) -> String {
     }
 }
 
+/// A label as text of a Markdown table's cell.
+fn escaped(label: &str) -> String {
+    let mut out = String::with_capacity(label.len());
+    for character in label.chars() {
+        match character {
+            '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '~' => out.extend(['\\', character]),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            control if control.is_control() => out.push(' '), // a new line would end the table
+            other => out.push(other),
+        }
+    }
+    out
+}
+
 /// The comparison as a Markdown table, ratios against the first run in parentheses.
 pub fn markdown(runs: &[RunFile]) -> String {
     let mut out = String::from("| |");
-    runs.iter().for_each(|run| out.extend([" ", &run.label.replace('|', "\\|"), " |"]));
+    runs.iter().for_each(|run| out.extend([" ", &escaped(&run.label), " |"]));
     out.push_str("\n| --- |");
     runs.iter().for_each(|_| out.push_str(" ---: |"));
     for Row { figure, cells } in rows(runs) {
         let _ = write!(out, "\n| {} |", figure.name);
-        for cell in cells {
+        for (cell, run) in cells.into_iter().zip(runs) {
             let Some(cell) = cell else {
                 out.push_str(" – |");
                 continue;
             };
-            let _ = write!(out, " {}", figure.show(cell.value));
+            let _ = write!(out, " {}", figure.show_of(run, cell.value));
             if let Some(ratio) = cell.ratio {
                 let _ = write!(out, " ({})", show_ratio(ratio));
             }
@@ -91,7 +107,13 @@ pub fn markdown(runs: &[RunFile]) -> String {
         }
     }
     out.push_str("\n| verified |");
-    runs.iter().for_each(|run| out.push_str(if run.ok { " right |" } else { " **WRONG** |" }));
+    runs.iter().for_each(|run| {
+        out.push_str(match (run.ok, run.interrupted) {
+            (true, _) => " right |",
+            (false, true) => " **INTERRUPTED** |",
+            (false, false) => " **WRONG** |",
+        });
+    });
     out.push('\n');
     out
 }
@@ -126,6 +148,30 @@ pub(super) mod tests {
         let expected = "| | one | two |\n| --- | ---: | ---: |\n| deliveries | 1,000/s | 4,000/s (4.00 ×) |\n\
                         | latency p99 | 10.0 ms | 200 ms (20.0 ×) |\n| verified | right | **WRONG** |\n";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn labels_cannot_break_the_table() {
+        let table = markdown(&[run("a\\|b\r\n`c` <b>&[d](e)*", 1000.0, 10.0)]);
+        let head = table.lines().next().expect("a head");
+        assert_eq!(head, "| | a\\\\\\|b  \\`c\\` &lt;b&gt;&amp;\\[d\\](e)\\* |");
+        assert_eq!(table.lines().count(), 5);
+    }
+
+    #[test]
+    fn a_lower_bound_is_shown_as_one() {
+        let json = json!({
+            "label": "one", "url": "ws://x", "wire": "relay", "connections": 5, "ok": true,
+            "scenario": { "name": "a", "description": "d" },
+            "result": { "ramp": {
+                "lowerBound": true, "summary": "≥ 5 with <reason>", "best": { "deliveries_per_s": 5000.0 }
+            } },
+        });
+        let run: RunFile = serde_json::from_value(json).expect("a run");
+        assert!(markdown(std::slice::from_ref(&run)).contains("| deliveries | ≥ 5,000/s |"));
+        let page = crate::report::html::page(&[run]);
+        assert!(page.contains("most within the bound: ≥ 5 with &lt;reason&gt;"), "{page}");
+        assert!(page.contains("<b>≥ 5,000/s</b>"));
     }
 
     #[test]

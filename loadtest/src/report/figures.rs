@@ -39,9 +39,11 @@ const fn megabytes(name: &'static str, pointer: &'static str, is_headline: bool)
     Figure { factor: 1.0 / 1_048_576.0, is_headline, ..figure(name, "MB", pointer, Better::Less) }
 }
 
+const DELIVERIES: &str = "/deliveries_per_s";
+
 /// In the order of their importance; a run has those of its kind.
 pub const FIGURES: &[Figure] = &[
-    headline("deliveries", "/s", "/deliveries_per_s", Better::More),
+    headline("deliveries", "/s", DELIVERIES, Better::More),
     headline("connections synced", "/s", "/connections_per_s", Better::More),
     figure("latency p50", "ms", "/latency/p50_ms", Better::Less),
     figure("latency p90", "ms", "/latency/p90_ms", Better::Less),
@@ -61,6 +63,8 @@ pub const FIGURES: &[Figure] = &[
     figure("slow readers closed with 1013", "", "/slow_readers/closed_1013", Better::Neither),
     figure("slow readers closed otherwise", "", "/slow_readers/closed_otherwise", Better::Neither),
     figure("slow readers cut", "", "/slow_readers/cut", Better::Neither),
+    figure("live readers in the stall p50", "ms", "/slow_readers/live_latency/p50_ms", Better::Less),
+    headline("live readers in the stall p99", "ms", "/slow_readers/live_latency/p99_ms", Better::Less),
     figure("slow readers back max", "ms", "/slow_readers/rejoin/max_ms", Better::Less),
     megabytes("server memory before the stall", "/slow_readers/resident_before_bytes", false),
     megabytes("server memory, stalled, at most", "/slow_readers/resident_peak_bytes", true),
@@ -86,6 +90,12 @@ pub const FIGURES: &[Figure] = &[
 impl Figure {
     pub fn of(&self, run: &RunFile) -> Option<f64> {
         run.number(self.pointer).map(|number| number * self.factor)
+    }
+
+    /// The value of that run as people read it; a ramp may have found only a lower bound.
+    pub fn show_of(&self, run: &RunFile, value: f64) -> String {
+        let is_bound = self.pointer == DELIVERIES && run.is_lower_bound();
+        format!("{}{}", if is_bound { "≥ " } else { "" }, self.show(value))
     }
 
     /// The value as people read it, with three digits, and its unit.

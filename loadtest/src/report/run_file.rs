@@ -8,6 +8,7 @@ use crate::load::typing::slices::Slice;
 use crate::measure::Percentile;
 use crate::measure::series::Sample;
 use crate::ramp::RampStep;
+use crate::redaction::redacted;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -32,6 +33,8 @@ pub struct RunFile {
     pub connections: u64,
     pub ok: bool,
     #[serde(default)]
+    pub interrupted: bool,
+    #[serde(default)]
     pub failures: Vec<String>,
     #[serde(default)]
     pub percentiles: Vec<Percentile>,
@@ -52,6 +55,7 @@ impl RunFile {
             std::fs::read(path).map_err(|source| RunFileError::Read { path: path.to_owned(), source })?;
         let mut run: Self = serde_json::from_slice(&text)
             .map_err(|source| RunFileError::Parse { path: path.to_owned(), source })?;
+        run.url = redacted(&run.url).into_owned(); // older load testers left secrets in it
         if run.label.is_empty() {
             run.label.clone_from(&run.scenario.name);
         }
@@ -70,6 +74,16 @@ impl RunFile {
     fn measured(&self) -> Option<&Value> {
         let (kind, result) = self.kind()?;
         if kind == "ramp" { result.get("best") } else { Some(result) }
+    }
+
+    /// Of a ramp: what it found, in a sentence.
+    pub fn ramp_summary(&self) -> Option<&str> {
+        self.kind().filter(|(kind, _)| *kind == "ramp")?.1.get("summary")?.as_str()
+    }
+
+    /// Would the server have done more than the run's deliveries per second?
+    pub fn is_lower_bound(&self) -> bool {
+        self.kind().and_then(|(_, result)| result.get("lowerBound")?.as_bool()).unwrap_or_default()
     }
 
     /// A run in slices by the updates typed, if it was sliced.

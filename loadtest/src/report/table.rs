@@ -8,6 +8,7 @@ use crate::load::join::JoinResult;
 use crate::load::storm::StormResult;
 use crate::load::typing::TypingResult;
 use crate::load::typing::attendance::ReturnResult;
+use crate::load::typing::convergence::Convergence;
 use crate::load::typing::slices::Slice;
 use crate::load::typing::slow_readers::SlowReaderResult;
 use crate::measure::LatencySummary;
@@ -21,10 +22,31 @@ impl Display for Report {
         for (label, value) in rows(self) {
             writeln!(f, "  {label:<26} {value}")?;
         }
+        if let Some(tokens) = &self.tokens {
+            let text = format!(
+                "{} issued, renewed {} times ({} failed); handed over in band {}, accepted {}",
+                tokens.issued,
+                tokens.renewals,
+                tokens.renewals_failed,
+                tokens.handed_over_in_band,
+                tokens.accepted_in_band
+            );
+            writeln!(f, "  {:<26} {text}", "tokens")?;
+        }
         for failure in &self.failures {
             writeln!(f, "  FAILED: {failure}")?;
         }
-        write!(f, "  {:<26} {}", "result", if self.ok { "right" } else { "WRONG" })
+        let verdict = match (self.interrupted, self.failures.is_empty()) {
+            (true, true) => "interrupted: what there was until then is right",
+            (true, false) => "INTERRUPTED, and WRONG until then",
+            (false, true) => "right",
+            (false, false) => "WRONG",
+        };
+        write!(f, "  {:<26} {verdict}", "result")?;
+        if let Some(at_s) = self.ended_early_s {
+            write!(f, " (partial: the run ended after {at_s:.1} s)")?;
+        }
+        Ok(())
     }
 }
 
@@ -37,6 +59,7 @@ fn rows(report: &Report) -> Rows {
         Outcome::Join(result) => join_rows(result),
         Outcome::Day(result) => day_rows(result),
         Outcome::Ramp(result) => ramp_rows(result),
+        Outcome::Nothing(_) => vec![("nothing measured", "the run ended too early".to_owned())],
     }
 }
 
@@ -48,7 +71,10 @@ fn typing_rows(result: &TypingResult) -> Rows {
             "deliveries/s",
             format!("{:.0} (offered {:.0})", result.deliveries_per_s, result.offered_deliveries_per_s),
         ),
-        ("latency", latency(result.latency.as_ref())),
+        (
+            if result.slow_readers.is_some() { "latency of live readers" } else { "latency" },
+            latency(result.latency.as_ref()),
+        ),
     ];
     if result.ack_latency.is_some() {
         rows.push(("acknowledged", latency(result.ack_latency.as_ref())));
@@ -66,6 +92,9 @@ fn typing_rows(result: &TypingResult) -> Rows {
             format!("{}, all arrived {:.2} s after the window", result.updates_sent, result.settle_s),
         ),
         ("lost / duplicated", findings(&result.verification)),
+    ]);
+    rows.extend(result.convergence.as_ref().map(|found| ("convergence", convergence(found))));
+    rows.extend([
         ("generator CPU", format!("{:.1} %", result.generator_cpu_percent)),
         ("generator sent late by", latency(result.send_lag.as_ref())),
         ("connecting", latency(result.connect.as_ref())),
@@ -103,7 +132,22 @@ fn disturbance_rows(rows: &mut Rows, result: &TypingResult) {
     }
 }
 
+fn convergence(found: &Convergence) -> String {
+    match &found.not_checked {
+        Some(why) => format!("not checked ({why})"),
+        None => format!(
+            "{} document{} read back, {}; {} characters; {} compared with all that a reader was sent",
+            found.documents,
+            if found.documents == 1 { "" } else { "s" },
+            if found.unequal == 0 { "texts equal".to_owned() } else { format!("{} DIFFER", found.unequal) },
+            found.characters,
+            found.readers
+        ),
+    }
+}
+
 fn slow_reader_rows(rows: &mut Rows, slow: &SlowReaderResult) {
+    rows.push(("live readers, stall", latency(slow.live_latency.as_ref())));
     let back = match &slow.rejoin {
         Some(_) => format!("; back in {}", latency(slow.rejoin.as_ref())),
         None => String::new(),
@@ -168,13 +212,22 @@ fn join_rows(result: &JoinResult) -> Rows {
     let mut rows = vec![
         ("trace", format!("{} edits, {}", result.edits, result.trace)),
         ("step 2", format!("{} bytes (the writer's update: {})", result.step_2_bytes, result.state_bytes)),
-        ("joins", format!("{} in {:.2} s", result.joins, result.joins_s)),
+        (
+            "joins",
+            match result.joins_asked {
+                asked if asked > result.joins => {
+                    format!("{} in {:.2} s, of {asked}: the time was up", result.joins, result.joins_s)
+                }
+                _ => format!("{} in {:.2} s", result.joins, result.joins_s),
+            },
+        ),
         ("until step 2", latency(result.join.as_ref())),
     ];
     if let Some(ms) = result.cpu_per_join_ms {
         rows.push(("server CPU per join", format!("{ms:.3} ms")));
     }
     server_rows(&mut rows, result.server.as_ref());
+    rows.push(("generator CPU", format!("{:.1} %", result.generator_cpu_percent)));
     rows
 }
 
@@ -221,14 +274,7 @@ fn day_row(day: &OneDay) -> (&'static str, String) {
 
 fn ramp_rows(result: &RampResult) -> Rows {
     let mut rows: Rows = result.steps.iter().map(|step| ("step", step.to_string())).collect();
-    let most = result
-        .best
-        .as_ref()
-        .map_or("none".to_owned(), |best| format!("{:.0} deliveries/s", best.deliveries_per_s));
-    rows.push(("most within the bound", format!("{most} with p99 < {} ms", result.bound_ms)));
-    if result.out_of_time {
-        rows.push(("", format!("the search ran out of its {} s: there may be more", result.seconds_max)));
-    }
+    rows.push(("most within the bound", result.summary.clone()));
     rows.extend(result.best.as_ref().map(typing_rows).into_iter().flatten());
     rows
 }

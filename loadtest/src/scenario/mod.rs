@@ -5,6 +5,7 @@
 //! silently measure something else. Once validated, every number can be used as it is.
 
 mod day;
+mod description;
 mod typing;
 
 pub use day::{Day, Soak};
@@ -107,6 +108,8 @@ pub struct Join {
     pub trace: String,
     /// How long the server may take to have the document, and for each join.
     pub timeout_s: f64,
+    /// After so long no more joins are begun: the report is about those that were.
+    pub seconds_max: Option<f64>,
 }
 
 /// What the command line changes.
@@ -134,13 +137,23 @@ impl Scenario {
         };
         let mut scenario: Self = toml::from_str(&text)
             .map_err(|source| ScenarioError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let as_written = scenario.clone();
         scenario.apply(overrides)?;
         scenario.validate()?;
+        if scenario != as_written {
+            scenario.description = scenario.describe();
+        }
         Ok(scenario)
     }
 
     pub fn connections(&self) -> u32 {
         self.documents * self.clients
+    }
+
+    /// The trace that is typed, if one is.
+    pub fn trace(&self) -> Option<&str> {
+        let typed = self.typing.as_ref().and_then(|typing| typing.trace.as_deref());
+        typed.or(self.join.as_ref().map(|join| join.trace.as_str()))
     }
 
     pub fn kind(&self) -> &'static str {
@@ -162,6 +175,7 @@ impl Scenario {
             match self {
                 Self { typing: Some(typing), .. } => typing.measure_s = seconds,
                 Self { idle: Some(idle), .. } => idle.measure_s = seconds,
+                Self { join: Some(join), .. } => join.seconds_max = Some(seconds),
                 Self { day: Some(day), .. } => day.set_seconds(seconds),
                 _ => return refuse("--seconds"),
             }
@@ -228,6 +242,7 @@ impl Scenario {
             count("join.joins", join.joins)?;
             count("join.at_once", join.at_once)?;
             seconds("join.timeout_s", join.timeout_s)?;
+            within("join.seconds_max", join.seconds_max.unwrap_or(1.0), WINDOW_S)?;
             within("documents (joins load one)", f64::from(self.documents), 1.0..=1.0)?;
             within("clients (a join has one writer)", f64::from(self.clients), 1.0..=1.0)?;
         }

@@ -6,9 +6,12 @@
 pub mod endpoint;
 pub mod mint;
 
+use crate::redaction::redacted;
 use endpoint::{Endpoint, EndpointError};
 use mint::{Mint, MintError};
+use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -67,8 +70,39 @@ impl Source {
     }
 }
 
+/// What was done to have tokens, and with them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// Made or fetched, the first ones included.
+    pub issued: u64,
+    /// Times that all of them were replaced by newer ones.
+    pub renewals: u64,
+    /// Renewals that failed; they were tried again.
+    pub renewals_failed: u64,
+    /// Newer tokens handed over on living connections.
+    pub handed_over_in_band: u64,
+    /// How many of those the server said yes to, if it says anything.
+    pub accepted_in_band: u64,
+}
+
+impl AddAssign for TokenCounts {
+    fn add_assign(&mut self, other: Self) {
+        let Self { issued, renewals, renewals_failed, handed_over_in_band, accepted_in_band } = other;
+        self.issued += issued;
+        self.renewals += renewals;
+        self.renewals_failed += renewals_failed;
+        self.handed_over_in_band += handed_over_in_band;
+        self.accepted_in_band += accepted_in_band;
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
+    is_renewed: bool,
+    issued: AtomicU64,
+    renewals_failed: AtomicU64,
+    handed_over: AtomicU64,
+    accepted: AtomicU64,
     generation: AtomicU64,
     current: Mutex<Vec<Issued>>,
 }
@@ -89,12 +123,12 @@ impl Tokens {
     /// One token, or none, for ever.
     pub fn fixed(token: Option<&str>) -> Self {
         let forever = |token: &str| Issued { token: token.into(), life: Duration::MAX, refresh_token: None };
-        Self::holding(token.map(forever).into_iter().collect())
+        Self::holding(token.map(forever).into_iter().collect(), false)
     }
 
     /// `count` different tokens, renewed as long as a copy of this lives.
     pub fn renewed(source: Source, count: usize) -> Result<Self, TokenError> {
-        let tokens = Self::holding(source.issue(count.max(1), &[])?);
+        let tokens = Self::holding(source.issue(count.max(1), &[])?, true);
         let mut wait = renewal_wait(&tokens.shared.current());
         let shared = Arc::downgrade(&tokens.shared);
         std::thread::spawn(move || {
@@ -105,11 +139,17 @@ impl Tokens {
                 match source.issue(former.len(), &former) {
                     Ok(issued) => {
                         wait = renewal_wait(&issued);
+                        shared.issued.fetch_add(issued.len() as u64, Ordering::Relaxed);
                         *shared.current() = issued;
                         shared.generation.fetch_add(1, Ordering::Release);
                     }
                     Err(error) => {
-                        eprintln!("wiresocket-loadtest: the tokens were not renewed: {error}; trying again");
+                        shared.renewals_failed.fetch_add(1, Ordering::Relaxed);
+                        let reason = error.to_string();
+                        eprintln!(
+                            "wiresocket-loadtest: the tokens were not renewed: {}; trying again",
+                            redacted(&reason)
+                        );
                         wait = RETRY;
                     }
                 }
@@ -118,8 +158,41 @@ impl Tokens {
         Ok(tokens)
     }
 
-    fn holding(issued: Vec<Issued>) -> Self {
-        Self { shared: Arc::new(Shared { generation: AtomicU64::new(0), current: Mutex::new(issued) }) }
+    fn holding(issued: Vec<Issued>, is_renewed: bool) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                is_renewed,
+                issued: AtomicU64::new(issued.len() as u64),
+                renewals_failed: AtomicU64::new(0),
+                handed_over: AtomicU64::new(0),
+                accepted: AtomicU64::new(0),
+                generation: AtomicU64::new(0),
+                current: Mutex::new(issued),
+            }),
+        }
+    }
+
+    /// A newer token went to a living connection.
+    pub fn note_handed_over(&self) {
+        self.shared.handed_over.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The server took it.
+    pub fn note_accepted(&self) {
+        self.shared.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So far; `None` of a token that was given and stays as it is.
+    pub fn counts(&self) -> Option<TokenCounts> {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let shared = &self.shared;
+        shared.is_renewed.then(|| TokenCounts {
+            issued: count(&shared.issued),
+            renewals: count(&shared.generation),
+            renewals_failed: count(&shared.renewals_failed),
+            handed_over_in_band: count(&shared.handed_over),
+            accepted_in_band: count(&shared.accepted),
+        })
     }
 
     /// The token of a connection, if there are any.
@@ -159,9 +232,14 @@ mod tests {
         assert_eq!(Tokens::fixed(None).of(7), None);
         assert_eq!(Tokens::fixed(Some("T")).of(7).as_deref(), Some("T"));
         let issued = |token: &str| Issued { token: token.into(), life: RETRY, refresh_token: None };
-        let tokens = Tokens::holding(vec![issued("a"), issued("b")]);
+        let tokens = Tokens::holding(vec![issued("a"), issued("b")], true);
         let names: Vec<_> = (0..4).flat_map(|connection| tokens.of(connection)).collect();
         assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["a", "b", "a", "b"]);
         assert!(tokens.spread() < RETRY / 10);
+        assert_eq!(Tokens::fixed(Some("T")).counts(), None);
+        tokens.note_handed_over();
+        let mut counts = tokens.counts().expect("they can be renewed");
+        counts += counts;
+        assert_eq!((counts.issued, counts.handed_over_in_band, counts.accepted_in_band), (4, 2, 0));
     }
 }

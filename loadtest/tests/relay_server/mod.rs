@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use wiresocket_loadtest::relay::{Fault, Relay};
 
@@ -10,6 +10,7 @@ use wiresocket_loadtest::relay::{Fault, Relay};
 pub struct RelayServer {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
+    messages: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -20,12 +21,19 @@ impl RelayServer {
             relay = relay.with_fault(fault);
         }
         let address = relay.address().expect("its address");
+        let messages = relay.messages();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let serve = move || {
             relay.serve(|| !stopped.load(Ordering::Relaxed)).expect("the relay serves");
         };
-        Self { address, stop, thread: Some(std::thread::spawn(serve)) }
+        Self { address, stop, messages, thread: Some(std::thread::spawn(serve)) }
+    }
+
+    /// How many messages it has got so far.
+    #[allow(dead_code, reason = "not every test that has a relay asks")]
+    pub fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Relaxed)
     }
 
     pub fn url(&self) -> String {

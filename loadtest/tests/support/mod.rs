@@ -27,6 +27,10 @@ pub enum Lie {
     HidesTheState,
     /// What a client hands over when asked is thrown away.
     IgnoresHandOver,
+    /// Newcomers get other letters than were typed, under the same clocks.
+    GarblesTheState,
+    /// Everybody is sent other letters than were typed, under the same clocks; the server keeps the right ones.
+    GarblesUpdates,
     /// Updates that only delete are thrown away.
     IgnoresDeletions,
     /// Only so many awareness messages are passed on.
@@ -173,11 +177,14 @@ impl Room {
     fn answer(&mut self, to: u64, state_vector: &[u8], lie: Lie) {
         let known = StateVector::decode_v1(state_vector).expect("a state vector");
         let is_new = known.is_empty();
-        let difference = match lie {
+        let mut difference = match lie {
             Lie::ForgetsWhoReturns if !is_new => vec![0, 0],
             Lie::HidesTheState if is_new => vec![0, 0],
             _ => self.doc.transact().encode_diff_v1(&known),
         };
+        if lie == Lie::GarblesTheState && is_new {
+            garble(&mut difference);
+        }
         if let Some(stream) = self.peers.get_mut(&to) {
             send(stream, BINARY, &sync(1, &difference));
         }
@@ -190,7 +197,10 @@ impl Room {
         let is_new = self.doc.transact().state_vector() != before;
         // Deletions alone don't show in the state vector.
         if is_new || update[0] == 0 && update != [0, 0] {
-            let difference = self.doc.transact().encode_diff_v1(&before);
+            let mut difference = self.doc.transact().encode_diff_v1(&before);
+            if lie == Lie::GarblesUpdates && self.updates == 20 {
+                garble(&mut difference);
+            }
             self.broadcast(from, &sync(2, &difference));
         }
         self.updates += 1;
@@ -223,6 +233,15 @@ impl Room {
     fn broadcast(&mut self, from: u64, message: &[u8]) {
         let others = self.peers.iter_mut().filter(|(number, _)| **number != from);
         others.for_each(|(_, stream)| send(stream, BINARY, message));
+    }
+}
+
+/// Changes the last letter of an update that deletes nothing.
+fn garble(update: &mut [u8]) {
+    if let [.., letter, 0] = update
+        && letter.is_ascii_lowercase()
+    {
+        *letter = b'#';
     }
 }
 

@@ -11,7 +11,7 @@ mod routes;
 mod tests;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -33,7 +33,7 @@ const READ_BUFFER_BYTES_MIN: usize = 8192;
 
 /// Who is at the other end of the socket.
 #[derive(Debug, Clone, Copy)]
-struct Peer(SocketAddr);
+struct Peer(IpAddr);
 
 /// Why a request could not be served to its end.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +53,7 @@ pub(super) enum ServeError {
 pub(super) async fn serve(
     socket: OwnedFd,
     read: Vec<u8>,
-    peer: SocketAddr,
+    peer: IpAddr,
     router: Router,
     bounds: HttpBounds,
 ) -> Result<(), ServeError> {

@@ -118,7 +118,7 @@ impl Node {
         let Peer(peer) = request.extensions.get()?;
         let values = request.headers.get_all("x-forwarded-for").iter();
         let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
-        Some(client_address(peer.ip(), values.into_iter(), &self.facts.trusted_proxies))
+        Some(client_address(*peer, values.into_iter(), &self.facts.trusted_proxies))
     }
 
     async fn check(&self, parameters: &Parameters, headers: &HeaderMap) -> Result<Arc<Grant>, Problem> {

@@ -10,7 +10,7 @@ mod questions;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub(super) enum Effect {
     Serve {
         socket: OwnedFd,
         read: Vec<u8>,
-        peer: SocketAddr,
+        peer: IpAddr,
     },
     /// Answered by [`Control::heartbeat_answered`].
     Heartbeat(Heartbeat),

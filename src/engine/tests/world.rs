@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::client::{self, End, Replica, Socket};
 use crate::auth::{Grant, KeySets, Limits, Policy, SigningKey, Verifier};
+use crate::engine::batch::Batch;
 use crate::engine::connection::Channel;
 use crate::engine::event::{Effect, Event, Incoming, Mail, Opening, ShardIndex, Ticket};
 use crate::engine::slab::Slab;
@@ -436,18 +438,23 @@ impl World {
     }
 
     fn transmit(&mut self, shard: usize) -> Vec<usize> {
-        let (mut out, mut full) = (Vec::new(), Vec::new());
-        while let Some(connection) = self.engines[shard].poll_transmit(self.now, &mut out) {
-            let &at =
-                self.connections[shard].get(connection).expect("the engine writes to open sockets only");
-            let socket = &mut self.sockets[at];
-            socket.incoming.append(&mut out);
-            if !socket.stalled && socket.incoming.len() > self.outbox_bytes_max {
-                socket.stalled = true;
-                full.push(at);
+        let (mut batch, mut full) = (Batch::default(), Vec::new());
+        while self.engines[shard].poll_transmit(self.now, &mut batch) {
+            let mut written = FxHashSet::default();
+            for (connection, bytes) in batch.iter() {
+                assert!(written.insert(connection), "a socket is twice in a batch");
+                assert!(!bytes.is_empty(), "nothing for somebody");
+                let &at =
+                    self.connections[shard].get(connection).expect("the engine writes to open sockets only");
+                let socket = &mut self.sockets[at];
+                socket.incoming.extend_from_slice(bytes);
+                if !socket.stalled && socket.incoming.len() > self.outbox_bytes_max {
+                    socket.stalled = true;
+                    full.push(at);
+                }
             }
+            batch.clear();
         }
-        assert!(out.is_empty(), "bytes for nobody");
         full
     }
 

@@ -24,6 +24,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const PAUSE_NS: u64 = 500_000_000;
 /// How often to look whether everything has arrived.
 const LOOK_NS: u64 = 50_000_000;
+/// How long to look for duplicates when everything has arrived.
+const LINGER_NS: u64 = 100_000_000;
 /// How long a server may take to answer a goodbye.
 const GOODBYE_NS: u64 = 3_000_000_000;
 /// Samples of the server's memory over the whole run.
@@ -90,7 +92,7 @@ pub fn run(session: &Session<'_>, day: &Day, progress: &mut Progress) -> Result<
     if session.target.protocol == Protocol::Relay {
         return Err(LoadError::NeedsDocuments("day"));
     }
-    if day.soak.is_some() && session.server.is_none() {
+    if day.soak.is_some() && !session.watch.has_server() {
         return Err(LoadError::NeedsServer("day.soak"));
     }
     let memory_before = session.memory()?;
@@ -113,6 +115,9 @@ pub fn run(session: &Session<'_>, day: &Day, progress: &mut Progress) -> Result<
     };
     for number in 0..day.days() {
         run.one_day(number, seed.wrapping_add(u64::from(number)))?;
+        if session.is_halted() {
+            break;
+        }
     }
     let span_s = (session.clock.now_ns() - start_ns) as f64 / 1e9;
     let cpu = used(session.cpu()?, cpu_before);
@@ -193,13 +198,16 @@ impl Run<'_> {
         let mut people = People::new(&plan, names, self.next_client_id, settle_ns);
         self.next_client_id += plan.people.len() as u64;
         self.progress.restart(); // every day counts from nothing
-        self.let_owners_in(&mut people)?;
-
-        people.start_ns = self.session.clock.now_ns() + PAUSE_NS;
-        self.live(&plan.actions, &mut people)?;
-        let settle_s = self.settle(&mut people)?;
-        let found = people.judge();
-        self.send_home(&mut people)?;
+        let settle_s = match self.pass(&plan, &mut people) {
+            // A day that is cut short is reported as far as it came.
+            Err(LoadError::Halted) if people.delivered > 0 => 0.0,
+            result => result?,
+        };
+        let found = people.judge(self.session.is_halted());
+        match self.send_home(&mut people) {
+            Err(LoadError::Halted) => {}
+            result => result?,
+        }
         let one_day = OneDay {
             people: plan.people.len() as u32 - documents,
             peak: plan.peak,
@@ -212,6 +220,14 @@ impl Run<'_> {
         };
         self.sum_up(one_day, people, &found);
         Ok(())
+    }
+
+    /// From the owners' first texts to when everything has arrived; how long that took at the end.
+    fn pass(&mut self, plan: &Plan, people: &mut People) -> Result<f64, LoadError> {
+        self.let_owners_in(people)?;
+        people.start_ns = self.session.clock.now_ns() + PAUSE_NS;
+        self.live(&plan.actions, people)?;
+        self.settle(people)
     }
 
     fn sum_up(&mut self, one_day: OneDay, people: People, found: &Findings) {
@@ -301,13 +317,23 @@ impl Run<'_> {
         let deadline_ns = start_ns + seconds_ns(self.day.settle_s);
         let mut now_ns = start_ns;
         while people.lacking() > 0 && now_ns < deadline_ns {
-            let look_ns = now_ns + LOOK_NS;
-            while now_ns < look_ns {
-                self.turn(people, look_ns, "settling")?;
-                now_ns = self.session.clock.now_ns();
-            }
+            now_ns = self.wait(people, LOOK_NS)?;
         }
+        // What comes after the last item is a duplicate.
+        self.wait(people, LINGER_NS)?;
         Ok((now_ns - start_ns) as f64 / 1e9)
+    }
+
+    /// Lets so much time pass; what time it is then.
+    fn wait(&mut self, people: &mut People, length_ns: u64) -> Result<u64, LoadError> {
+        let until_ns = self.session.clock.now_ns() + length_ns;
+        loop {
+            let now_ns = self.session.clock.now_ns();
+            if now_ns >= until_ns {
+                return Ok(now_ns);
+            }
+            self.turn(people, until_ns, "settling")?;
+        }
     }
 
     /// Everybody leaves; the server may put away what nobody uses.
@@ -327,6 +353,7 @@ impl Run<'_> {
     }
 
     fn turn(&mut self, people: &mut People, until_ns: u64, phase: &str) -> Result<(), LoadError> {
+        self.session.go_on()?;
         let now_ns = self.session.clock.now_ns();
         if now_ns >= self.memory_ns {
             self.memory_ns = now_ns + self.memory_interval_ns;

@@ -283,10 +283,13 @@ impl People {
         found
     }
 
-    /// Judges at the end of the day, while those who stayed are still there.
-    pub fn judge(&mut self) -> Findings {
+    /// Judges at the end of the day, while those who stayed are still there. On a day that was cut short much is
+    /// still on its way: nothing is lost that isn't there.
+    pub fn judge(&mut self, is_cut_short: bool) -> Findings {
         self.is_judged = true;
-        self.cursors = self.cursors_at_the_end();
+        if !is_cut_short {
+            self.cursors = self.cursors_at_the_end();
+        }
         let mut total = Findings::default();
         for page in &mut self.pages {
             let verification = std::mem::replace(&mut page.verification, Verification::new(0, 0));
@@ -308,6 +311,7 @@ impl People {
                     }
                     _ => return None, // not there to the last: the server was slow to take them back
                 };
+                let at_least = if is_cut_short { 0 } else { at_least };
                 Some(at_least..=writer_visit.next_clock())
             });
             total += found;

@@ -8,6 +8,7 @@ use crate::event_loop::EventLoop;
 use crate::load::{LoadError, Session, seconds_ns};
 use crate::scenario::Typing;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// How often a reader that is slowed down takes what it may.
 const SIP_INTERVAL_NS: u64 = 50_000_000;
@@ -106,6 +107,11 @@ impl Disturbances {
         let stall_ns = self.stall.as_ref().map_or(u64::MAX, |stall| stall.from_ns);
         let stalled_ns = self.stalled.as_ref().map_or(u64::MAX, |stall| stall.next_sip_ns.min(stall.to_ns));
         storm_ns.min(churn_ns).min(stall_ns).min(stalled_ns).min(self.memory_ns)
+    }
+
+    /// When readers are to be stalled.
+    pub fn stall_ns(&self) -> Range<u64> {
+        self.stall.as_ref().map_or(0..0, |stall| stall.from_ns..stall.to_ns)
     }
 
     /// When the last of them is to be over.

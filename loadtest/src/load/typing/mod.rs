@@ -9,8 +9,11 @@
 //! like everyone else. Latency is that of live connections: what a returning reader's step 2 brings, and
 //! what a returning writer hands over, was typed while they were away, and is counted, but not measured.
 //! (A step 2 in between, by which a server catches up with itself, is measured like an update.)
+//!
+//! At the end newcomers read some of the documents back ([`convergence`]).
 
 pub mod attendance;
+pub mod convergence;
 pub mod cursors;
 mod disturbances;
 mod room;
@@ -26,14 +29,14 @@ use crate::measure::{Latency, LatencySummary};
 use crate::progress::{Progress, TURN_MAX};
 use crate::scenario::Typing;
 use crate::schedule::Schedule;
-use crate::trace::text_of;
 use crate::verification::Findings;
 use crate::wire::Protocol;
 use attendance::{Cause, ReturnResult};
+use convergence::{Convergence, TraceResult};
 use cursors::CursorResult;
 use disturbances::Disturbances;
 use room::Room;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use slices::{Slice, Slicer};
 use slow_readers::SlowReaderResult;
 
@@ -72,6 +75,8 @@ pub struct TypingResult {
     pub server: Option<ServerCost>,
     pub generator_cpu: Cpu,
     pub generator_cpu_percent: f64,
+    /// Was the load tester so late that it gave up? Then the figures are its own.
+    pub fell_behind: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursors: Option<CursorResult>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,6 +85,9 @@ pub struct TypingResult {
     pub storm: Option<ReturnResult>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub churn: Option<ReturnResult>,
+    /// Do newcomers find what was written? Absent in a ramp's short steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub convergence: Option<Convergence>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceResult>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -101,17 +109,6 @@ pub struct Histograms {
     pub cursors: Latency,
     pub storm: Latency,
     pub churn: Latency,
-}
-
-/// What became of a trace.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TraceResult {
-    pub source: String,
-    /// Edits typed into each document.
-    pub edits: u32,
-    /// Characters of the text that a newcomer finds.
-    pub characters: usize,
-    pub text_is_right: bool,
 }
 
 /// What was sampled at the edges of the window.
@@ -136,6 +133,9 @@ struct Run<'a> {
     disturbances: Disturbances,
     slicer: Option<Slicer>,
     sent: u64,
+    fell_behind: bool,
+    /// Did the run have to end before its time?
+    is_cut_short: bool,
     progress: &'a mut Progress,
 }
 
@@ -161,25 +161,42 @@ pub fn run(
         cursors.start(start_ns);
     }
     let disturbances = Disturbances::new(typing, &room);
+    room.stall_ns = disturbances.stall_ns();
     let new_slicer = |every| Slicer::new(session, every, room.documents, start_ns);
     let slicer = typing.slice_updates.map(new_slicer).transpose()?;
-    let mut run = Run { session, event_loop, room, schedule, disturbances, slicer, sent: 0, progress };
+    let mut run = Run {
+        session,
+        event_loop,
+        room,
+        schedule,
+        disturbances,
+        slicer,
+        sent: 0,
+        fell_behind: false,
+        is_cut_short: false,
+        progress,
+    };
 
     run.type_until(window_start_ns)?;
     let before = Edge::sample(session)?;
     run.type_until(run.room.window_ns.end)?;
     let after = Edge::sample(session)?;
-    let updates = run.type_the_late()?;
+    let updates = if run.is_cut_short { run.sent } else { run.type_the_late()? };
     if let Some(slicer) = &mut run.slicer {
         slicer.look(session, run.sent, true, &run.room)?;
     }
-    let settle_s = run.settle(updates, typing.settle_s)?;
-    let trace = run.read_traces(updates, typing.settle_s)?;
-    session.leave(&mut run.event_loop, &mut run.room)?;
+    let settle_s = if run.is_cut_short { 0.0 } else { run.settle(updates, typing.settle_s)? };
     let memory_after = session.memory()?;
-    let cost =
-        ServerCost::of(used(after.server, before.server), typing.measure_s, memory_before, memory_after);
-    Ok(run.into_result(typing, updates, settle_s, trace, cost, after.own - before.own))
+    session.leave(&mut run.event_loop, &mut run.room)?;
+    // Only now, when nothing is measured any more.
+    let found = if run.is_cut_short { (None, None) } else { run.read_back(updates, typing.settle_s)? };
+    let cost = ServerCost::of(
+        used(after.server, before.server),
+        run.measured_s(typing),
+        memory_before,
+        memory_after,
+    );
+    Ok(run.into_result(typing, updates, settle_s, found, cost, after.own - before.own))
 }
 
 /// Whoever returns to a relay gets nothing of what it missed.
@@ -218,7 +235,10 @@ impl Run<'_> {
             if let Some(slicer) = &mut self.slicer {
                 slicer.look(self.session, self.sent, false, &self.room)?;
             }
-            if now_ns >= end_ns {
+            if self.session.is_halted() {
+                self.cut_short(now_ns)?;
+            }
+            if now_ns >= end_ns || self.is_cut_short {
                 return self.event_loop.flush(&mut self.room).map_err(LoadError::EventLoop);
             }
             self.progress.observe(now_ns, self.room.counted());
@@ -227,6 +247,27 @@ impl Run<'_> {
             });
             let next_ns = if self.sent < last { self.schedule.due_ns(self.sent) } else { end_ns };
             self.turn(now_ns, next_ns.min(cursors_ns))?;
+        }
+    }
+
+    /// The window ends here and now.
+    fn cut_short(&mut self, now_ns: u64) -> Result<(), LoadError> {
+        let window_ns = &mut self.room.window_ns;
+        if now_ns <= window_ns.start {
+            return Err(LoadError::Halted);
+        }
+        window_ns.end = window_ns.end.min(now_ns);
+        self.is_cut_short = true;
+        Ok(())
+    }
+
+    /// How long the window was.
+    fn measured_s(&self, typing: &Typing) -> f64 {
+        if self.is_cut_short {
+            let window_ns = &self.room.window_ns;
+            typing.measure_s.min((window_ns.end - window_ns.start) as f64 / 1e9)
+        } else {
+            typing.measure_s
         }
     }
 
@@ -249,6 +290,7 @@ impl Run<'_> {
             let late_ns = now_ns.saturating_sub(self.schedule.due_ns(self.sent));
             if late_ns > LATE_NS_MAX {
                 let unsent = all - self.sent;
+                self.fell_behind = true;
                 self.room.failures.add(|| {
                     format!(
                         "the load tester couldn't keep up: it was {:.1} s late at the window's end, and {unsent} updates \
@@ -299,6 +341,10 @@ impl Run<'_> {
         let mut complete_ns = None;
         loop {
             let now_ns = self.session.clock.now_ns();
+            if self.session.is_halted() {
+                self.cut_short(now_ns)?;
+                return Ok((now_ns - start_ns) as f64 / 1e9);
+            }
             self.disturb(now_ns)?;
             let room = &mut self.room;
             let unacknowledged: usize = self.event_loop.clients().map(Client::unacknowledged).sum();
@@ -332,71 +378,27 @@ impl Run<'_> {
         writers.map(|writer| u64::from(measurable(writer))).sum::<u64>() * u64::from(self.room.clients - 1)
     }
 
-    /// One newcomer to each document reads what its writer left.
-    fn read_traces(&mut self, updates: u64, settle_s: f64) -> Result<Option<TraceResult>, LoadError> {
-        let Some(script) = self.room.script().cloned() else {
-            return Ok(None);
-        };
-        let mut result = TraceResult {
-            source: script.source.clone(),
-            edits: self.schedule.updates_of(0, updates),
-            characters: 0,
-            text_is_right: true,
-        };
-        for document in 0..self.room.documents {
-            let text = script.text_after(self.schedule.updates_of(document, updates));
-            result.characters = text.chars().count();
-            if !self.reads(document, &text, settle_s)? {
-                result.text_is_right = false;
-                self.room
-                    .failures
-                    .add(|| format!("document {document}: a newcomer doesn't find the text that was typed"));
-            }
-        }
-        Ok(Some(result))
-    }
-
-    /// Does a newcomer find that text? (The last deletions may still be on their way to the server.)
-    fn reads(&mut self, document: u32, text: &str, settle_s: f64) -> Result<bool, LoadError> {
-        let deadline_ns = self.session.clock.now_ns() + seconds_ns(settle_s);
-        let number = self.event_loop.add_seat();
-        loop {
-            self.room.visitor_state = None;
-            let state_vector = crate::update::EMPTY_STATE_VECTOR.into();
-            self.event_loop
-                .connect_again(number, self.session.document(document), state_vector)
-                .map_err(|source| LoadError::Connect { number, source })?;
-            while self.room.visitor_state.is_none() && self.session.clock.now_ns() < deadline_ns {
-                self.turn(self.session.clock.now_ns(), deadline_ns)?;
-            }
-            self.event_loop.leave(number);
-            let state = self.room.visitor_state.take();
-            let found = state.and_then(|state| text_of(&state));
-            if found.as_deref() == Some(text) || self.session.clock.now_ns() >= deadline_ns {
-                return Ok(found.as_deref() == Some(text));
-            }
-        }
-    }
-
     /// Judges what arrived, and sums up.
     fn into_result(
         self,
         typing: &Typing,
         updates: u64,
         settle_s: f64,
-        trace: Option<TraceResult>,
+        (convergence, trace): (Option<Convergence>, Option<TraceResult>),
         server: Option<ServerCost>,
         generator_cpu: Cpu,
     ) -> TypingResult {
         let expected = self.expected(updates);
+        let (measure_s, is_cut_short) = (self.measured_s(typing), self.is_cut_short);
         let (mut room, schedule, disturbances) = (self.room, self.schedule, &self.disturbances);
         let (clients, documents) = (room.clients, room.documents);
         let offered_updates_per_s = typing.rate * f64::from(documents * room.writers);
         let measurable_share = expected as f64 / (updates * u64::from(clients - 1)).max(1) as f64;
-        let found = room.verification.finish(|reader, place| {
+        let found = room.verification.finish_between(|reader, place| {
             let (document, own) = (reader / clients, reader % clients == place);
-            let typed = || schedule.updates_of(place * documents + document, updates);
-            (!own).then(|| room.clocks.before(typed()))
+            let typed = || room.clocks.before(schedule.updates_of(place * documents + document, updates));
+            // Of a run that was cut short much is still on its way.
+            (!own).then(|| if is_cut_short { 0..=typed() } else { typed()..=typed() })
         });
         if !found.is_right() {
             room.failures.add(|| describe(&found));
@@ -404,7 +406,10 @@ impl Run<'_> {
         let present = &room.attendance;
         let (cursors, cursor_latency) = room
             .cursors
-            .map(|cursors| cursors.into_result(|seat| present.is_here(seat), &mut room.failures))
+            .map(|cursors| {
+                let is_judged = |seat| !is_cut_short && present.is_here(seat);
+                cursors.into_result(is_judged, &mut room.failures)
+            })
             .unzip();
         let rejoin = |cause| present.rejoin(cause).clone();
         let histograms = Histograms {
@@ -417,6 +422,7 @@ impl Run<'_> {
         };
         let slow_readers = typing.slow_readers.as_ref().map(|slow| SlowReaderResult {
             slow_readers: slow.per_document * documents,
+            live_latency: room.stalled_latency.summary(),
             closed_1013: room.slow.closed_1013,
             closed_otherwise: room.slow.closed_otherwise,
             cut: room.slow.cut,
@@ -427,10 +433,10 @@ impl Run<'_> {
         let deliveries = room.delivered_in_window;
         let per_delivery = |cost: ServerCost| cost.cpu.total_s * 1e6 / deliveries as f64;
         TypingResult {
-            measure_s: typing.measure_s,
+            measure_s,
             offered_deliveries_per_s: offered_updates_per_s * f64::from(clients - 1) * measurable_share,
             deliveries,
-            deliveries_per_s: deliveries as f64 / typing.measure_s,
+            deliveries_per_s: deliveries as f64 / measure_s,
             updates_sent: updates,
             latency: room.latency.summary(),
             ack_latency: histograms.ack_latency.summary(),
@@ -442,11 +448,13 @@ impl Run<'_> {
             cpu_per_delivery_us: server.filter(|_| deliveries > 0).map(per_delivery),
             server,
             generator_cpu,
-            generator_cpu_percent: 100.0 * generator_cpu.total_s / typing.measure_s,
+            generator_cpu_percent: 100.0 * generator_cpu.total_s / measure_s,
+            fell_behind: self.fell_behind,
             cursors,
             slow_readers,
             storm: typing.storm.as_ref().map(|_| (&histograms.storm).into()),
             churn: typing.churn.as_ref().map(|_| (&histograms.churn).into()),
+            convergence,
             trace,
             slices: self.slicer.map(Slicer::into_slices).unwrap_or_default(),
             histogram: room.latency,

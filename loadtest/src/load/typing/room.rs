@@ -1,6 +1,7 @@
 //! Everything known during a run: who types what, who has what, who is there.
 
 use super::attendance::{Attendance, Cause};
+use super::convergence::Witnesses;
 use super::cursors::Cursors;
 use super::slow_readers::SlowSeats;
 use crate::client::{Client, Ended, Event, Handler};
@@ -42,6 +43,7 @@ pub(super) struct Room {
     handed_over: Vec<Range<u32>>,
     /// By typist: connected, but the server hasn't yet asked for what it lacks.
     owes_state: Vec<bool>,
+    pub witnesses: Witnesses,
     /// What came for connections beyond the seats: the last state of each.
     pub visitor_state: Option<Vec<u8>>,
     /// Slow readers whose connection ended since the loop last looked.
@@ -51,6 +53,9 @@ pub(super) struct Room {
     pub items: u64, // own echoes included
     pub item_messages: u64,
     pub latency: Latency,
+    /// When readers are stalled, and the latencies of the others of what was due then.
+    pub stall_ns: Range<u64>,
+    pub stalled_latency: Latency,
     pub ack_latency: Latency,
     pub send_lag: Latency,
     pub failures: Failures,
@@ -63,7 +68,7 @@ impl Room {
         let (documents, clients) = (scenario.documents, scenario.clients);
         let first_client_id = session.first_client_id();
         let writers = u64::from(documents) * u64::from(typing.writers);
-        let payload = payload(typing)?;
+        let payload = payload(session, typing)?;
         let new_typist = |writer| Typist::new(first_client_id + writer, typing.positions, payload.clone());
         Ok(Self {
             documents,
@@ -85,6 +90,7 @@ impl Room {
             slow: SlowSeats::new(typing.slow_readers.as_ref(), clients),
             handed_over: vec![0..0; writers as usize],
             owes_state: vec![false; writers as usize],
+            witnesses: Witnesses::new(session, typing),
             visitor_state: None,
             fallen: Vec::new(),
             delivered: 0,
@@ -92,6 +98,8 @@ impl Room {
             items: 0,
             item_messages: 0,
             latency: Latency::default(),
+            stall_ns: 0..0,
+            stalled_latency: Latency::default(),
             ack_latency: Latency::default(),
             send_lag: Latency::default(),
             failures: Failures::default(),
@@ -115,8 +123,14 @@ impl Room {
         }
     }
 
+    /// Who types in a document.
+    pub fn typists_of(&self, document: u32) -> &[Typist] {
+        let first = document as usize * self.writers as usize;
+        &self.typists[first..first + self.writers as usize]
+    }
+
     /// The typist of a seat, if it is a writer's.
-    fn typist_of(&self, seat: u32) -> Option<usize> {
+    pub fn typist_of(&self, seat: u32) -> Option<usize> {
         let (document, place) = (seat / self.clients, seat % self.clients);
         (place < self.writers).then(|| (document * self.writers + place) as usize)
     }
@@ -193,6 +207,7 @@ impl Room {
 
     #[inline]
     fn items(&mut self, client: &Client, now_ns: u64, update: &[u8], carrier: Carrier) {
+        self.witnesses.note(client.number, update);
         let before = self.items;
         if let Err(malformed) = self.try_items(client.number, now_ns, update, carrier) {
             self.failures
@@ -231,6 +246,7 @@ impl Room {
             let handed_over = &self.handed_over[typist as usize];
             let is_measured = is_measured && !(clock < handed_over.end && clock >= handed_over.start);
             let (schedule, window_ns, latency) = (&self.schedule, &self.window_ns, &mut self.latency);
+            let (stall_ns, stalled_latency) = (&self.stall_ns, &mut self.stalled_latency);
             let clocks_of = &self.clocks;
             let mut fresh = 0;
             self.verification.receive(reader, place, clock..clock + len, carrier, |clocks| {
@@ -240,6 +256,9 @@ impl Room {
                     let due_ns = schedule.due_of(writer, nth);
                     if is_measured && window_ns.contains(&due_ns) {
                         latency.record_ns(now_ns.saturating_sub(due_ns));
+                        if stall_ns.contains(&due_ns) {
+                            stalled_latency.record_ns(now_ns.saturating_sub(due_ns));
+                        }
                     }
                 });
             });
@@ -334,9 +353,9 @@ impl Room {
     }
 }
 
-fn payload(typing: &Typing) -> Result<Payload, LoadError> {
+fn payload(session: &Session<'_>, typing: &Typing) -> Result<Payload, LoadError> {
     if let Some(name) = &typing.trace {
-        return Ok(Payload::Script(Rc::new(Script::new(Trace::load(name)?))));
+        return Ok(Payload::Script(Rc::new(Script::new(Trace::load(name, session.traces.as_deref())?))));
     }
     // A mix that makes no pattern was refused with the scenario.
     let pattern = typing.mix.as_ref().and_then(Pattern::new);

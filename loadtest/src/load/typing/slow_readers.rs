@@ -12,6 +12,8 @@ const TRY_AGAIN_LATER: u16 = 1013;
 #[derive(Debug, Clone, Serialize)]
 pub struct SlowReaderResult {
     pub slow_readers: u32,
+    /// Of the others, who read on: updates that were due while readers were stalled.
+    pub live_latency: Option<LatencySummary>,
     /// Closed by the server with 1013; they came back.
     pub closed_1013: u32,
     /// Closed by the server with another code.

@@ -37,6 +37,9 @@ pub fn page(runs: &[RunFile]) -> String {
             escape(&run.wire),
             escape(&run.url),
         );
+        if let Some(summary) = run.ramp_summary() {
+            let _ = write!(out, "<p>{}: most within the bound: {}</p>", escape(&run.label), escape(summary));
+        }
     }
     out.push_str("</header>\n");
     write_verdict(&mut out, runs);
@@ -73,9 +76,21 @@ fn write_verdict(out: &mut String, runs: &[RunFile]) {
         } else {
             "<p><strong>Right.</strong> Everything is as it has to be.</p>"
         });
+        for (documents, run) in
+            runs.iter().filter_map(|run| Some((run.number("/convergence/documents")?, run)))
+        {
+            if documents > 0.0 {
+                let _ = write!(
+                    out,
+                    "<p>{}: {documents} documents read back, texts equal.</p>",
+                    escape(&run.label)
+                );
+            }
+        }
     }
     for run in runs.iter().filter(|run| !run.ok) {
-        let _ = write!(out, "<p><strong>Wrong:</strong> {}</p><ul>", escape(&run.label));
+        let verdict = if run.interrupted { "Interrupted, partial" } else { "Wrong" };
+        let _ = write!(out, "<p><strong>{verdict}:</strong> {}</p><ul>", escape(&run.label));
         run.failures.iter().for_each(|failure| {
             let _ = write!(out, "<li>{}</li>", escape(failure));
         });
@@ -88,7 +103,8 @@ fn write_headlines(out: &mut String, run: &RunFile) {
     out.push_str("<ul class=\"headlines\">");
     for Row { figure, cells } in rows(std::slice::from_ref(run)) {
         if let (true, [Some(cell)]) = (figure.is_headline, cells.as_slice()) {
-            let _ = write!(out, "<li><span>{}</span><b>{}</b></li>", figure.name, figure.show(cell.value));
+            let value = figure.show_of(run, cell.value);
+            let _ = write!(out, "<li><span>{}</span><b>{value}</b></li>", figure.name);
         }
     }
     out.push_str("</ul>\n");
@@ -106,12 +122,12 @@ fn write_table(out: &mut String, runs: &[RunFile]) {
     out.push_str("<tbody>");
     for Row { figure, cells } in rows(runs) {
         let _ = write!(out, "<tr><th>{}</th>", figure.name);
-        for cell in cells {
+        for (cell, run) in cells.into_iter().zip(runs) {
             let Some(cell) = cell else {
                 out.push_str("<td>–</td>");
                 continue;
             };
-            let _ = write!(out, "<td>{}", figure.show(cell.value));
+            let _ = write!(out, "<td>{}", figure.show_of(run, cell.value));
             if let Some(ratio) = cell.ratio {
                 let class = match cell.standing {
                     Standing::Better => " class=\"better\"",

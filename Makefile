@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: dev build playground test test-rust test-js test-bench test-deps lint bench clean
+.PHONY: dev build playground test test-rust test-js test-python test-bench test-deps lint bench clean
 
 CARGO ?= cargo
 ARGS ?=
@@ -41,11 +41,22 @@ $(PLAYGROUND): $(wildcard src/playground/web/*) src/playground/package-lock.json
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 export WIRESOCKET_TRACES ?= $(wildcard $(CURDIR)/../shared/traces)
 
-test: test-deps lint test-bench test-rust test-js
+test: test-deps lint test-bench test-rust test-js test-python
 
-# Chromium and npm from Debian; cargo-deny is optional, because building it takes longer than our tests.
+# Chromium, npm, Python and PostgreSQL from Debian (the tests start a PostgreSQL of their own, in a temporary directory);
+# Authlib and PyJWT from PyPI, into tests/python/.venv. cargo-deny is optional, because building it takes longer than our tests.
 test-deps:
-	@tuning/install-packages npm:npm node:nodejs chromium:chromium python3:python3
+	@tuning/install-packages npm:npm node:nodejs chromium:chromium python3:python3 pg_ctlcluster:postgresql
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || tuning/install-packages python3-venv
+	@$(MAKE) --silent --no-print-directory $(PYTHON_INSTALLED)
+
+PYTHON_INSTALLED := tests/python/.venv/installed
+
+$(PYTHON_INSTALLED): tests/python/requirements.txt
+	@echo "installing Python packages into tests/python/.venv: $$(grep -v '^#' $< | paste -sd ' ')"
+	@python3 -m venv tests/python/.venv
+	@tests/python/.venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 test-rust: $(PLAYGROUND)
 ifeq ($(NEXTEST),yes)
@@ -59,6 +70,10 @@ test-js: $(PLAYGROUND)
 	$(CARGO) build --bin wiresocket
 	cd src/playground && npm test
 	cd tests/js && npm ci --no-audit --no-fund && npm test
+
+test-python: $(PYTHON_INSTALLED)
+	$(CARGO) build --bin wiresocket
+	cd tests/python && .venv/bin/python -m unittest
 
 # The table of bench-peers, from runs that are made up: nothing is measured.
 test-bench:
@@ -112,4 +127,4 @@ bench-instructions:
 
 clean:
 	$(CARGO) clean
-	rm -rf src/playground/dist src/playground/node_modules tests/js/node_modules tests/js/artifacts
+	rm -rf src/playground/dist src/playground/node_modules tests/js/node_modules tests/js/artifacts tests/python/.venv

@@ -10,6 +10,7 @@
 //! | [`engine`] | yes | a shard's documents and sessions: events in, effects out |
 //! | [`shard`] | no | the loop of one core: sockets, handshakes, hand-overs, mailboxes |
 //! | [`control`] | no | what is global to a node: HTTP, keys, ledger, metrics |
+//! | [`dashboard`] | no | tenants, apps, plans, keys, OAuth 2 tokens, on SQLite or PostgreSQL |
 //! | [`config`] | no | TOML to validated types |
 //! | [`node`], [`dev`] | no | start-up, reload and shutdown of the whole |
 //! | [`mint`] | no | `wiresocket token`: tokens and key pairs for operators |
@@ -20,6 +21,7 @@
 pub mod auth;
 pub mod config;
 pub mod control;
+pub mod dashboard;
 pub mod dev;
 pub mod engine;
 pub mod limits;

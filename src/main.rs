@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use wiresocket::config::{self, LogFormat, LogLevel, LogSettings};
 use wiresocket::node::{Listeners, Node};
-use wiresocket::{dev, logging, mint};
+use wiresocket::{dashboard, dev, logging, mint};
 
 /// Sync server for Yjs documents: multi-tenant, guarded by tokens, one thread per core.
 #[derive(Debug, Parser)]
@@ -43,6 +43,20 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Run the dashboard: tenants, apps, keys and the token endpoint. The first start prints the operator's password.
+    Dashboard {
+        /// The configuration; tuning/dashboard.toml documents every key.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Operate a dashboard from its host: operators, tenants, apps, keys, audit. Works while it runs.
+    Admin {
+        /// The dashboard's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        command: dashboard::admin::Command,
+    },
     /// Say what is wrong with a configuration, or print what a node would run with.
     CheckConfig {
         #[arg(value_name = "FILE")]
@@ -59,6 +73,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Dev { listen, shards, json } => run_dev(listen, shards, json),
         Command::Node { config } => run_node(&config),
+        Command::Dashboard { config } => run_dashboard(&config),
+        Command::Admin { config, command } => run_admin(config.as_deref(), command),
         Command::CheckConfig { file } => check_config(&file),
         Command::Token(args) => match mint::run(&args) {
             Ok(text) => print(&format!("{text}\n")),
@@ -127,6 +143,32 @@ fn run_node(file: &Path) -> ExitCode {
     match node {
         Ok(node) => serve(node.with_reload(file, log_level)),
         Err(error) if error.is_configuration() => wrong_configuration(&error),
+        Err(error) => failed(&error),
+    }
+}
+
+fn run_dashboard(file: &Path) -> ExitCode {
+    let config = match dashboard::config::load(file) {
+        Ok(config) => config,
+        Err(error) => return wrong_configuration(&error),
+    };
+    if let Err(error) = logging::init(config.log) {
+        return failed(&error);
+    }
+    match dashboard::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ dashboard::ServeError::Open(_)) => wrong_configuration(&error),
+        Err(error) => failed(&error),
+    }
+}
+
+fn run_admin(file: Option<&Path>, command: dashboard::admin::Command) -> ExitCode {
+    let config = match file.filter(|_| command.needs_config()).map(dashboard::config::load).transpose() {
+        Ok(config) => config,
+        Err(error) => return wrong_configuration(&error),
+    };
+    match dashboard::admin::run(config, command) {
+        Ok(value) => print(&format!("{value}\n")),
         Err(error) => failed(&error),
     }
 }

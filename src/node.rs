@@ -209,7 +209,10 @@ impl Node {
         }
         let (to_control, from_shards) = mpsc::channel(TO_CONTROL_BATCHES);
         let links = Links { from_shards, shards: senders.iter().map(control_mailbox).collect() };
-        let settings = control_settings(live(&config, &host, address), &config, started, preloaded, extra)?;
+        let dashboard = dashboard_settings(&config, &host, address);
+        let live = live(&config, &host, address);
+        let settings =
+            control::Settings { dashboard, ..control_settings(live, &config, started, preloaded, extra)? };
         let control = control::start(settings, links)?;
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let shard_settings = shard_settings(&config);
@@ -440,6 +443,26 @@ fn live(config: &NodeConfig, host: &Host, address: SocketAddr) -> Live {
     }
 }
 
+/// What the dashboard is told of this node, if there is one.
+fn dashboard_settings(
+    config: &NodeConfig,
+    host: &Host,
+    address: SocketAddr,
+) -> Option<control::DashboardSettings> {
+    let config::DashboardSettings { url, enrolment_secret_file, credential_file, cluster } =
+        config.dashboard.clone();
+    Some(control::DashboardSettings {
+        url: url?.as_str().into(),
+        enrolment_secret_file,
+        credential_file,
+        name: config.node.name.as_deref().unwrap_or(&host.name).into(),
+        region: config.node.region.as_str().into(),
+        cluster: cluster.into(),
+        public_url: config.public_url(address).as_str().into(),
+        capacity: host.connections_max(&config.overload),
+    })
+}
+
 fn control_settings(
     live: Live,
     config: &NodeConfig,
@@ -478,6 +501,7 @@ fn control_settings(
             }),
             without_key: Box::new(KeySets::without_key),
         },
+        dashboard: None,
         extra,
     })
 }

@@ -15,7 +15,7 @@ struct Rule {
     demand: &'static str,
 }
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     Rule {
         keys: &[("sessions", "idle_timeout_s"), ("sessions", "ping_interval_s")],
         holds: |c| c.shard.engine.idle_timeout > c.shard.engine.ping_interval,
@@ -75,6 +75,11 @@ const RULES: [Rule; 16] = [
         keys: &[("auth", "tenants"), ("auth", "jwks_url")],
         holds: |c| c.keys.tenants.is_empty() || c.keys.jwks_url.is_some(),
         demand: "tenants are preloaded from auth.jwks_url, which is not set",
+    },
+    Rule {
+        keys: &[("dashboard", "url"), ("auth", "jwks_url")],
+        holds: |c| c.dashboard.url.is_none() || c.keys.jwks_url.is_some(),
+        demand: "auth.jwks_url must be set too: keys are polled there while the dashboard's key feed is lost",
     },
     Rule {
         keys: &[("node", "shards"), ("node", "cpus")],
@@ -182,6 +187,7 @@ mod tests {
             "[limits]\nawareness_bytes_max = \"16 MiB\"\nmessage_bytes_max = \"15 MiB\"",
             "jwks_poll_s = 86400",
             "tenants = [\"6a5b0c6e-6a1c-4f0e-9d35-6b7f0f5d8a01\"]",
+            "[dashboard]\nurl = \"https://auth.example.com\"",
             "[node]\nshards = 3\ncpus = [1, 2]",
             "[node]\ncpus = [\"0-3\"]\ncontrol_cpu = 0",
             "[limits]\nhandshake_timeout_s = 61",

@@ -44,7 +44,7 @@ pub use problem::{LoadError, Place, Problem, Problems};
 pub use read::{load, parse};
 pub use reload::{Reload, reload};
 pub use schema::KeyName;
-pub use url::{Issuer, JwksUrl, WebSocketUrl, reachable};
+pub use url::{DashboardUrl, Issuer, JwksUrl, WebSocketUrl, reachable};
 
 use read::Origins;
 
@@ -57,6 +57,7 @@ pub const RING_MEMORY_BYTES: usize = 64 << 10;
 pub struct NodeConfig {
     pub node: NodeSettings,
     pub keys: KeySettings,
+    pub dashboard: DashboardSettings,
     /// Replaced as a whole in every shard on reload.
     pub shard: ShardSettings,
     pub http: HttpSettings,
@@ -97,6 +98,17 @@ pub struct KeySettings {
     pub key_refresh_interval: Duration,
     /// A key set that could not be refreshed for this long is no longer trusted.
     pub key_set_stale_after: Duration,
+}
+
+/// The dashboard that this node belongs to, if any; `None` of a URL: none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DashboardSettings {
+    pub url: Option<DashboardUrl>,
+    /// Read when there is no credential yet.
+    pub enrolment_secret_file: Option<PathBuf>,
+    /// Where the node keeps what it got for the enrolment secret.
+    pub credential_file: PathBuf,
+    pub cluster: String,
 }
 
 /// What a shard needs to know of the configuration; replaced as a whole on reload.
@@ -229,6 +241,12 @@ impl NodeConfig {
                     .to_owned(),
             );
         }
+        if self.dashboard.url.as_ref().is_some_and(|url| !url.is_encrypted()) {
+            warnings.push(
+                "dashboard.url is plain http: whoever is on the way to it can take this node's credential, and hand it keys"
+                    .to_owned(),
+            );
+        }
         if self.shard.trusted_proxies.iter().any(|network| network.prefix_bits() == 0) {
             warnings.push(
                 "http.trusted_proxies trusts every address: any client can claim any address in X-Forwarded-For"
@@ -258,6 +276,12 @@ impl NodeConfig {
                 jwks_poll: Duration::from_secs(300),
                 key_refresh_interval: Duration::from_secs(10),
                 key_set_stale_after: Duration::from_secs(86_400),
+            },
+            dashboard: DashboardSettings {
+                url: None,
+                enrolment_secret_file: None,
+                credential_file: PathBuf::from("/var/lib/wiresocket/node-credential"),
+                cluster: "default".to_owned(),
             },
             shard: ShardSettings {
                 engine: crate::engine::Settings::default(),

@@ -51,7 +51,7 @@ impl Place {
     }
 
     /// The place of the byte `offset` of `text`.
-    pub(super) fn of(file: &str, text: &str, offset: usize) -> Self {
+    pub(crate) fn of(file: &str, text: &str, offset: usize) -> Self {
         let mut offset = offset.min(text.len());
         while !text.is_char_boundary(offset) {
             offset -= 1;

@@ -10,7 +10,7 @@ use super::domain::{Domain, Optional, OrZero, Wrong};
 use super::list::{Cores, List};
 use super::literal::Literal;
 use super::number::{bytes, count, seconds};
-use super::word::{Choice, Directory, Flag, cors_origin, label, parsed};
+use super::word::{Choice, Flag, PathOf, cors_origin, label, parsed};
 use super::{LogFormat, LogLevel, NodeConfig, Rejection};
 
 /// A key's full name, printed as `section.name`.
@@ -96,11 +96,11 @@ impl Key {
 }
 
 /// Sections in the order in which they are printed.
-pub(super) const SECTIONS: [&str; 8] =
-    ["node", "auth", "limits", "sessions", "http", "overload", "drain", "log"];
+pub(super) const SECTIONS: [&str; 9] =
+    ["node", "auth", "dashboard", "limits", "sessions", "http", "overload", "drain", "log"];
 
 static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
-    [node(), auth(), limits(), sessions(), http(), the_rest()].into_iter().flatten().collect()
+    [node(), auth(), dashboard(), limits(), sessions(), http(), the_rest()].into_iter().flatten().collect()
 });
 
 /// All keys, section by section.
@@ -155,7 +155,7 @@ fn node() -> Vec<Key> {
 fn auth() -> Vec<Key> {
     vec![
         key!(auth.issuer, parsed("a URL such as \"https://auth.example.com\""), shard.issuer),
-        key!(auth.key_dir, Optional(Directory), keys.key_dir),
+        key!(auth.key_dir, Optional(PathOf("a directory")), keys.key_dir),
         key!(
             auth.jwks_url,
             Optional(parsed("a URL such as \"https://auth.example.com/{tenantId}/.well-known/jwks\"")),
@@ -182,6 +182,16 @@ fn auth() -> Vec<Key> {
         key!(auth.permanent_close_codes, Flag, shard.permanent_close_codes),
         key!(auth.require_origin, Flag, shard.engine.require_origin),
     ]
+}
+
+fn dashboard() -> Vec<Key> {
+    let keys = vec![
+        key!(dashboard.url, Optional(parsed("a URL such as \"https://auth.example.com\"")), dashboard.url),
+        key!(dashboard.enrolment_secret_file, Optional(PathOf("a file")), dashboard.enrolment_secret_file),
+        key!(dashboard.credential_file, PathOf("a file"), dashboard.credential_file),
+        key!(dashboard.cluster, label(), dashboard.cluster),
+    ];
+    keys.into_iter().map(Key::on_restart).collect()
 }
 
 fn limits() -> Vec<Key> {
@@ -309,6 +319,9 @@ mod tests {
             .filter(|key| key.applies == Applies::Restart)
             .map(|key| key.name.to_string())
             .collect();
-        assert_eq!(fixed, ["node.listen", "node.shards", "node.cpus", "node.control_cpu", "log.format"]);
+        let (of_dashboard, others): (Vec<_>, Vec<_>) =
+            fixed.iter().map(String::as_str).partition(|name| name.starts_with("dashboard."));
+        assert_eq!(others, ["node.listen", "node.shards", "node.cpus", "node.control_cpu", "log.format"]);
+        assert_eq!(of_dashboard.len(), keys_of("dashboard").count());
     }
 }

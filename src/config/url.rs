@@ -34,6 +34,10 @@ pub struct WebSocketUrl(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issuer(String);
 
+/// Where the dashboard is reached, without a slash at its end, so that a path follows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DashboardUrl(String);
+
 /// Where a tenant's keys are, with `{tenantId}` in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwksUrl(String);
@@ -67,6 +71,17 @@ impl Issuer {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl DashboardUrl {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.0.starts_with("https://")
     }
 }
 
@@ -130,6 +145,18 @@ impl FromStr for Issuer {
     }
 }
 
+impl FromStr for DashboardUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        check(text, ["https://", "http://"], "https:// or http://")?;
+        if text.contains(['?', '#']) {
+            return Err(UrlError::Query);
+        }
+        Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+}
+
 impl FromStr for JwksUrl {
     type Err = UrlError;
 
@@ -146,6 +173,12 @@ impl fmt::Display for WebSocketUrl {
 }
 
 impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for DashboardUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

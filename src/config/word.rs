@@ -116,10 +116,10 @@ pub(super) fn cors_origin() -> Parsed<String> {
     Parsed { allowed: "\"*\" or an origin such as \"https://app.example.com\"", parse }
 }
 
-/// A directory; whether it exists is found out when it is opened.
-pub(super) struct Directory;
+/// The path of something; whether it exists is found out when it is opened.
+pub(super) struct PathOf(pub &'static str);
 
-impl Domain for Directory {
+impl Domain for PathOf {
     type Value = PathBuf;
 
     fn read(&self, literal: &Literal) -> Result<PathBuf, Vec<Wrong>> {
@@ -132,7 +132,7 @@ impl Domain for Directory {
     }
 
     fn allowed(&self) -> String {
-        "the path of a directory".to_owned()
+        format!("the path of {}", self.0)
     }
 }
 

@@ -49,6 +49,10 @@ pub(super) struct NodeFigures {
     pub key_fetches_total: u64,
     pub key_fetch_failures_total: u64,
     pub key_refreshes_limited_total: u64,
+    pub key_epoch: u64,
+    pub key_feed_followed: bool,
+    pub key_feed_documents_total: u64,
+    pub key_feed_losses_total: u64,
     pub http_requests_total: u64,
     pub http_refused_total: u64,
     pub rss_bytes: Option<u64>,
@@ -227,6 +231,13 @@ impl NodeFigures {
             "Unknown keys for which no fetch was allowed",
             self.key_refreshes_limited_total,
         )?;
+        let is_followed = u64::from(self.key_feed_followed);
+        page.gauge("wiresocket_key_feed_followed", "1 while changes of keys are pushed", is_followed)?;
+        let documents = self.key_feed_documents_total;
+        page.counter("wiresocket_key_feed_documents", "Key sets that were pushed", documents)?;
+        let losses = self.key_feed_losses_total;
+        page.counter("wiresocket_key_feed_losses", "Times the key feed was lost", losses)?;
+        page.gauge("wiresocket_key_epoch", "Rises with each change of keys", self.key_epoch)?;
         page.counter(
             "wiresocket_control_http_requests",
             "HTTP requests taken over",
@@ -247,6 +258,8 @@ impl NodeFigures {
         page.gauges("wiresocket_shard_connections", "Open connections by shard", "shard", connections)?;
         let documents = self.by_shard(|shard| shard.metrics.documents);
         page.gauges("wiresocket_shard_documents", "Documents in memory by shard", "shard", documents)?;
+        let epochs = self.by_shard(|shard| shard.metrics.key_epoch);
+        page.gauges("wiresocket_shard_key_epoch", "The key epoch that the shard goes by", "shard", epochs)?;
         let backlog = self.by_shard(|shard| shard.backlog);
         page.gauges("wiresocket_shard_backlog", "Messages that wait for a full mailbox", "shard", backlog)?;
         let unanswered = self.by_shard(|shard| shard.unanswered_total);
@@ -397,6 +410,10 @@ mod tests {
             key_fetches_total: 0,
             key_fetch_failures_total: 0,
             key_refreshes_limited_total: 0,
+            key_epoch: 0,
+            key_feed_followed: false,
+            key_feed_documents_total: 0,
+            key_feed_losses_total: 0,
             http_requests_total: 0,
             http_refused_total: 0,
             rss_bytes: Some(4096),

@@ -35,6 +35,6 @@ pub use link::Mailbox;
 pub use overload::{Mark, Marks};
 pub use run::{Links, StartError, start};
 pub use settings::{
-    Bounds, HttpBounds, KeyFunctions, KeySettings, Live, MakeVerifier, Settings, TokenRefused, Verify,
-    WithTenant, WithoutKey,
+    Bounds, DashboardSettings, HttpBounds, KeyFunctions, KeySettings, Live, MakeVerifier, Settings,
+    TokenRefused, Verify, WithTenant, WithoutKey,
 };

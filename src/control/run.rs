@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::handle::{COMMANDS_MAX, Command, Handle, ReloadError};
 use super::http::{self, Desk, Facts};
 use super::keys::Jwks;
+use super::keys::feed::{self, Client, ClientError, FromFeed, HeartbeatAnswer};
 use super::keys::source::{FetchError, Fetched, Fetcher, KeyDirError, KeyFiles};
 use super::link::Mailbox;
 use super::messages::ToControl;
@@ -55,6 +56,8 @@ pub enum StartError {
     Preloaded { tenant: Uuid, source: serde_json::Error },
     #[error("could not start the control shard's thread")]
     Thread(#[source] io::Error),
+    #[error("could not start the thread that follows the dashboard's key feed")]
+    Feed(#[source] io::Error),
     #[error("could not start the control shard's runtime")]
     Runtime(#[source] io::Error),
     #[error("the control shard ended while it started; its log line says why")]
@@ -75,7 +78,7 @@ pub fn start(settings: Settings, links: Links) -> Result<Handle, StartError> {
     let body = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(super::keys::refresh::RUNNING_MAX + 2)
+            .max_blocking_threads(super::keys::refresh::RUNNING_MAX + 3)
             .build()
             .map_err(StartError::Runtime);
         let runtime = match runtime {
@@ -119,6 +122,7 @@ impl Documents {
 enum Finished {
     Fetch { tenant: Uuid, outcome: Result<Fetched, FetchError> },
     KeyDir { files: KeyFiles, done: oneshot::Sender<Result<(), ReloadError>> },
+    Heartbeat(Result<HeartbeatAnswer, ClientError>),
 }
 
 /// What woke the loop.
@@ -127,6 +131,7 @@ enum Wake {
     Question(Question),
     Command(Option<Command>),
     Finished(Finished),
+    Feed(FromFeed),
     Timeout,
 }
 
@@ -148,6 +153,12 @@ struct Shell {
     requests: JoinSet<()>,
     fetcher: Option<Fetcher>,
     key_dir: Option<std::path::PathBuf>,
+    feed: mpsc::Receiver<FromFeed>,
+    /// The start waits for the feed's first complete picture, or for its failure.
+    awaits_feed: bool,
+    dashboard: Option<Client>,
+    /// What this node shows the dashboard.
+    credential: Option<Arc<str>>,
     /// When the start no longer waits for keys.
     start_by: Duration,
     stop_by: Option<Duration>,
@@ -160,7 +171,7 @@ impl Shell {
         documents: Documents,
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, StartError> {
-        let Settings { started, live, http, bounds, preloaded_keys: _, make_verifier, key_functions, extra } =
+        let Settings { started, live, http, bounds, make_verifier, key_functions, dashboard, extra, .. } =
             settings;
         let fetcher = Fetcher::new(&live.keys);
         let key_dir = live.keys.dir.clone();
@@ -173,6 +184,11 @@ impl Shell {
         control.preload(documents.preloaded, documents.files)?;
         let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
         let (finish, finished) = mpsc::channel(FINISHED_MAX);
+        let dashboard = dashboard.map(Client::new);
+        let (from_feed, feed) = mpsc::channel(feed::WAITING_MAX);
+        if let Some(client) = dashboard.clone() {
+            feed::spawn(client, from_feed).map_err(StartError::Feed)?;
+        }
         let desk = Desk::new(ask);
         let router = http::router(desk.clone(), facts, extra.clone());
         Ok(Self {
@@ -192,6 +208,10 @@ impl Shell {
             requests: JoinSet::new(),
             fetcher,
             key_dir,
+            feed,
+            awaits_feed: dashboard.is_some(),
+            dashboard,
+            credential: None,
             start_by,
             stop_by: None,
         })
@@ -209,7 +229,8 @@ impl Shell {
                 self.carry_out(effect);
             }
             while self.requests.try_join_next().is_some() {}
-            if !self.control.is_fetching() || now.monotonic >= self.start_by {
+            let has_keys = !self.control.is_fetching() && !self.awaits_feed;
+            if has_keys || now.monotonic >= self.start_by {
                 // If whoever waits for this is gone, the closed command channel ends the loop.
                 started.take().map(|started| started.send(Ok(())));
             }
@@ -235,6 +256,7 @@ impl Shell {
             // Never none: the desk holds a sender, as does `finish`.
             Some(question) = self.questions.recv() => Wake::Question(question),
             Some(finished) = self.finished.recv() => Wake::Finished(finished),
+            Some(what) = self.feed.recv() => Wake::Feed(what),
             command = self.commands.recv(), if self.stop_by.is_none() => Wake::Command(command),
             _ = self.requests.join_next(), if self.stop_by.is_some() && !self.requests.is_empty() => Wake::Timeout,
             () = tokio::time::sleep_until(until) => Wake::Timeout,
@@ -260,6 +282,15 @@ impl Shell {
                 let outcome = ReloadError::unless_none(self.control.replace_files(files));
                 // The operator may have stopped waiting.
                 let _ = done.send(outcome);
+            }
+            Wake::Finished(Finished::Heartbeat(outcome)) => self.control.heartbeat_answered(now, outcome),
+            Wake::Feed(what) => {
+                match &what {
+                    FromFeed::Enrolled { credential } => self.credential = Some(Arc::clone(credential)),
+                    FromFeed::Documents { is_complete, .. } => self.awaits_feed &= !is_complete,
+                    FromFeed::Lost => self.awaits_feed = false,
+                }
+                self.control.heard(now, what);
             }
             Wake::Command(Some(command)) => self.obey(now, command),
             Wake::Command(None) => self.stop(now),
@@ -309,6 +340,13 @@ impl Shell {
                     }
                     drop(place);
                 });
+            }
+            Effect::Heartbeat(heartbeat) => {
+                let (Some(client), Some(credential)) = (self.dashboard.clone(), self.credential.clone())
+                else {
+                    return; // it is asked for only once there are both
+                };
+                self.block(move || Finished::Heartbeat(client.heartbeat(&credential, heartbeat)));
             }
             Effect::Fetch { tenant, entity_tag } => {
                 let Some(fetcher) = self.fetcher.clone() else {

@@ -60,6 +60,8 @@ pub struct Settings {
     pub preloaded_keys: Vec<(Uuid, Vec<u8>)>,
     pub make_verifier: MakeVerifier,
     pub key_functions: KeyFunctions,
+    /// Whose key feed is followed, and who hears heartbeats.
+    pub dashboard: Option<DashboardSettings>,
     /// Further routes, behind the node's own: paths that the node answers itself are not reached here.
     pub extra: Option<Router>,
 }
@@ -72,6 +74,21 @@ impl fmt::Debug for Settings {
             .field("bounds", &self.bounds)
             .finish_non_exhaustive()
     }
+}
+
+/// The dashboard, and what it is told about this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DashboardSettings {
+    /// Without a slash at its end.
+    pub url: Box<str>,
+    pub enrolment_secret_file: Option<PathBuf>,
+    pub credential_file: PathBuf,
+    pub name: Box<str>,
+    pub region: Box<str>,
+    pub cluster: Box<str>,
+    pub public_url: Box<str>,
+    /// Connections that the node plans for.
+    pub capacity: u64,
 }
 
 /// What a reload may change.

@@ -108,6 +108,7 @@ pub fn settings(known: &KnownKeys) -> Settings {
         bounds: Bounds::default(),
         make_verifier: make_verifier(known),
         key_functions: key_functions(known),
+        dashboard: None,
         extra: None,
     }
 }

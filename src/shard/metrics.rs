@@ -18,6 +18,8 @@ pub struct ShardMetrics {
     pub outbox_bytes_high_water: u64,
     pub stalled_connections: u64,
     pub token_cache_entries: u64,
+    /// Of the key sets in use; rises with each change of them.
+    pub key_epoch: u64,
     // counters
     pub connections_total: u64,
     pub sessions_total: u64,
@@ -60,6 +62,7 @@ impl Default for ShardMetrics {
             outbox_bytes_high_water: 0,
             stalled_connections: 0,
             token_cache_entries: 0,
+            key_epoch: 0,
             connections_total: 0,
             sessions_total: 0,
             handovers_in_total: 0,

@@ -272,6 +272,7 @@ impl Shard {
         metrics.outbox_bytes = self.sockets.iter().map(|(_, socket)| socket.outbox.len() as u64).sum();
         metrics.stalled_connections = self.sockets.iter().filter(|(_, socket)| socket.stalled).count() as u64;
         metrics.token_cache_entries = self.engine.verifier().cached() as u64;
+        metrics.key_epoch = self.engine.verifier().keys().epoch();
         metrics.connections_total = counters.connections;
         metrics.sessions_total = counters.sessions;
         metrics.updates_out_total = counters.updates_out;

@@ -5,6 +5,8 @@
 #![allow(dead_code, unused_imports, unsafe_code, clippy::disallowed_types, clippy::disallowed_methods)]
 
 pub mod client;
+pub mod cluster;
+pub mod dashboard;
 pub mod http;
 pub mod jwks;
 pub mod keys;
@@ -16,6 +18,8 @@ pub mod wire;
 use std::time::{Duration, Instant};
 
 pub use self::client::{Answer, Client, Incoming, Upgrade};
+pub use self::cluster::Cluster;
+pub use self::dashboard::{DashboardServer, StoppedDashboard};
 pub use self::keys::{Tenant, Token, test_key};
 pub use self::metrics::Metrics;
 pub use self::replica::Replica;

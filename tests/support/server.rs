@@ -229,7 +229,7 @@ impl Server {
 
     #[track_caller]
     pub fn wait_for_exit(&mut self) -> ExitStatus {
-        eventually("the server exits", || self.process.child.try_wait().expect("the child can be waited for"))
+        self.process.wait_for_exit()
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -270,7 +270,7 @@ pub fn run(args: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[derive(Debug)]
-struct Process {
+pub(super) struct Process {
     child: Child,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
@@ -278,7 +278,7 @@ struct Process {
 }
 
 impl Process {
-    fn start(mut command: Command) -> Self {
+    pub(super) fn start(mut command: Command) -> Self {
         // What the developer has set must not decide over tests.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -296,18 +296,23 @@ impl Process {
         Self { child, stdout, stderr, readers }
     }
 
-    fn stdout(&self) -> String {
+    #[track_caller]
+    pub(super) fn wait_for_exit(&mut self) -> ExitStatus {
+        eventually("the server exits", || self.child.try_wait().expect("the child can be waited for"))
+    }
+
+    pub(super) fn stdout(&self) -> String {
         self.stdout.lock().expect("the reader lives").clone()
     }
 
-    fn log_entries(&self) -> Vec<Value> {
+    pub(super) fn log_entries(&self) -> Vec<Value> {
         let stderr = self.stderr.lock().expect("the reader lives");
         stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Panics with the log if the process is over although nobody stopped it.
     #[track_caller]
-    fn check_alive(&self) {
+    pub(super) fn check_alive(&self) {
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
         let waited = unsafe { libc::waitid(libc::P_PID, self.child.id(), &mut info, flags) };
@@ -315,7 +320,7 @@ impl Process {
         assert!(!exited, "the server ended:\n{}", self.stderr.lock().expect("the reader lives"));
     }
 
-    fn signal(&self, signal: i32) {
+    pub(super) fn signal(&self, signal: i32) {
         let pid = libc::pid_t::try_from(self.child.id()).expect("a pid");
         let sent = unsafe { libc::kill(pid, signal) };
         assert_eq!(sent, 0, "signal {signal} is sent: {}", std::io::Error::last_os_error());

@@ -6,6 +6,7 @@
 //!   `"revoked": ["kid", …]` member beside `"keys"` in a JWKS document, or [`KeyStore::revoke`].
 //! - A document that can't be used changes no key (its revocations count all the same).
 
+pub(super) mod feed;
 pub(super) mod refresh;
 pub(super) mod source;
 

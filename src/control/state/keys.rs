@@ -70,13 +70,19 @@ impl Control {
 
     /// A fetch is over, whatever came of it.
     pub fn fetched(&mut self, now: Now, tenant: Uuid, outcome: Result<Fetched, FetchError>) {
+        let is_overtaken = self.fetching.remove(&tenant).unwrap_or(false);
         match outcome {
+            // What was fetched may be older than what the feed has brought meanwhile.
+            Ok(_) if is_overtaken => {}
             Ok(Fetched::Same) => {
                 if let Some(polled) = self.polled.get_mut(&tenant) {
                     polled.fresh_at = now.monotonic;
                 }
             }
-            Ok(Fetched::New { jwks, entity_tag }) => self.take_document(now, tenant, jwks, entity_tag),
+            Ok(Fetched::New { jwks, entity_tag }) => {
+                let changes = self.take_document(now, tenant, jwks, entity_tag);
+                self.publish(changes);
+            }
             Err(error) => {
                 self.fetch_failures_total += 1;
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -88,14 +94,21 @@ impl Control {
         }
     }
 
-    fn take_document(&mut self, now: Now, tenant: Uuid, jwks: Jwks, entity_tag: Option<Box<str>>) {
+    /// The changes are to be published.
+    #[must_use]
+    pub(super) fn take_document(
+        &mut self,
+        now: Now,
+        tenant: Uuid,
+        jwks: Jwks,
+        entity_tag: Option<Box<str>>,
+    ) -> Changes {
         // A made-up tenant for which the endpoint has no keys leaves no trace; nor does one that a reload has just ruled out.
         let is_welcome = self.keys.fetch_unlisted && !(jwks.keys.is_empty() && jwks.revoked.is_empty());
         if !is_welcome && !self.polled.contains_key(&tenant) {
-            return;
+            return Changes::default();
         }
         let (changes, outcome) = self.store.update(tenant, Source::Url, jwks);
-        self.publish(changes);
         match outcome {
             Ok(()) => drop(self.polled.insert(tenant, Polled { entity_tag, fresh_at: now.monotonic })),
             Err(reason) => {
@@ -103,12 +116,17 @@ impl Control {
                 tracing::warn!(%tenant, reason, "the JWKS that was fetched can't be used; the tenant's keys stay as they are");
             }
         }
+        changes
     }
 
     /// Queues a fetch for every polled tenant, and stops trusting keys that could not be fetched for too long.
     pub(super) fn poll_keys(&mut self, now: Now) {
         self.poll_at = now.monotonic.saturating_add(self.keys.poll_interval);
         if self.keys.jwks_url.is_none() {
+            return;
+        }
+        if self.feed.is_followed() {
+            self.polled.values_mut().for_each(|polled| polled.fresh_at = now.monotonic);
             return;
         }
         let is_stale = |polled: &Polled| now.monotonic - polled.fresh_at >= self.keys.stale_after;
@@ -170,7 +188,7 @@ impl Control {
     }
 
     /// Hands changed sets to everybody who checks tokens, then names what is revoked.
-    fn publish(&mut self, changes: Changes) {
+    pub(super) fn publish(&mut self, changes: Changes) {
         if changes.sets {
             let sets = self.store.sets();
             self.verify = (self.make_verifier)(&self.shard_settings, sets.clone());

@@ -3,6 +3,7 @@
 //! [`super::run`] drives it: it hands in what arrived, then calls [`Control::settle`], which puts the turn's answers into
 //! the shards' mailboxes, and carries out what [`Control::poll_effect`] yields.
 
+mod feed;
 mod keys;
 mod questions;
 #[cfg(test)]
@@ -17,10 +18,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use feed::Feed;
 pub(super) use questions::{Checked, Health, Question};
 
 use super::handle::DrainOutcome;
 use super::keys::KeyStore;
+use super::keys::feed::Heartbeat;
 use super::keys::refresh::Refreshes;
 use super::link::{Mailbox, ShardLink};
 use super::messages::{ShardIndex, ToControl, ToShard};
@@ -41,6 +44,8 @@ pub(super) enum Effect {
         read: Vec<u8>,
         peer: IpAddr,
     },
+    /// Answered by [`Control::heartbeat_answered`].
+    Heartbeat(Heartbeat),
     /// Answered by [`Control::fetched`].
     Fetch {
         tenant: Uuid,
@@ -101,6 +106,9 @@ pub(super) struct Control {
     refreshes: Refreshes<Waiter>,
     /// The tenants whose URL is polled.
     polled: BTreeMap<Uuid, Polled>,
+    /// Tenants that are being fetched, and whether the feed has said something newer meanwhile.
+    fetching: BTreeMap<Uuid, bool>,
+    feed: Feed,
     keys: KeySettings,
     /// Of the latest reload: what a token is checked by, besides the keys.
     shard_settings: Arc<ShardSettings>,
@@ -141,6 +149,8 @@ impl Control {
             store,
             refreshes: Refreshes::new(keys.refresh_interval, keys.refreshes_per_minute),
             polled: keys.tenants.iter().map(begin).collect(),
+            fetching: BTreeMap::new(),
+            feed: Feed::default(),
             keys,
             fetches_total: 0,
             fetch_failures_total: 0,
@@ -263,12 +273,14 @@ impl Control {
         if now.monotonic >= self.poll_at {
             self.poll_keys(now);
         }
+        self.beat(now);
     }
 
     /// Ends a turn: completes what can be completed and hands each shard this turn's messages as one batch.
     pub fn settle(&mut self, now: Now) {
         while let Some(tenant) = self.refreshes.start_next() {
             self.fetches_total += 1;
+            self.fetching.insert(tenant, false);
             let entity_tag = self.polled.get(&tenant).and_then(|polled| polled.entity_tag.clone());
             self.effects.push_back(Effect::Fetch { tenant, entity_tag });
         }
@@ -313,7 +325,8 @@ impl Control {
         let scrapes = self.scrapes.iter().map(|scrape| scrape.deadline);
         let drain = self.drain.iter().map(|drain| drain.deadline);
         let retry = self.has_backlog().then_some(now.monotonic + RETRY_AFTER);
-        let due = scrapes.chain(drain).chain(retry).fold(self.report_at, Duration::min);
+        let due =
+            scrapes.chain(drain).chain(retry).chain(self.feed.beat_at()).fold(self.report_at, Duration::min);
         if self.keys.jwks_url.is_some() { due.min(self.poll_at) } else { due }
     }
 

@@ -22,7 +22,7 @@ export function binary () {
   throw new Error(`there is no ${path}: run cargo build, or say where the binary is with WIRESOCKET_BIN`)
 }
 
-class Server {
+export class Server {
   #child
   #stderr = []
   #exit
@@ -159,13 +159,13 @@ class Node {
 }
 
 /** JSON's strings, numbers, booleans and lists of these are TOML's too. */
-function toml (sections) {
+export function toml (sections) {
   return Object.entries(sections).map(([name, keys]) =>
     `[${name}]\n${Object.entries(keys).map(([key, value]) => `${key} = ${JSON.stringify(value)}\n`).join('')}`).join('\n')
 }
 
 /** Runs the binary to its end and returns what it printed. */
-async function run (args) {
+export async function run (args) {
   const child = spawn(binary(), args, { stdio: ['ignore', 'pipe', 'pipe'] })
   let [stdout, stderr] = ['', '']
   child.stdout.on('data', (chunk) => { stdout += chunk })

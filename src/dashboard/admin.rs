@@ -1,0 +1,273 @@
+//! `wiresocket admin`: what an operator does from the host's command line, on the same databases as the dashboard and
+//! while it runs. Each command prints one line of JSON, so that scripts can use it; the audit log names `command-line`.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::access::Actor;
+use super::accounts::{self, AccountError};
+use super::apps::{self, AppError, NewApp};
+use super::audit::{self, Broken};
+use super::config::Config;
+use super::domains::AllowedDomain;
+use super::keys::{self, KeysError};
+use super::master::{self, MasterKeyError};
+use super::nodes::{self, NodeError};
+use super::region::LicenseRegion;
+use super::subscriptions::{self, SubscriptionError};
+use super::tenants::{self, TenantError};
+use super::{Dashboard, OpenError};
+
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// Write a new master key into a file that is not there yet
+    GenerateMasterKey { file: PathBuf },
+    /// Make an operator's account; prints its one-time password
+    CreateOperator {
+        email: String,
+        #[arg(long, default_value = "Operator")]
+        name: String,
+    },
+    /// Give an account a new one-time password
+    ResetPassword { email: String },
+    /// Make a tenant whose owner is the account with this e-mail address; an account that is missing is made
+    CreateTenant {
+        name: String,
+        #[arg(long, value_name = "EMAIL")]
+        owner: String,
+        /// Approve it at once: it gets its key pair
+        #[arg(long)]
+        approve: bool,
+    },
+    /// List the tenants with their states
+    ListTenants,
+    /// Make a pending tenant active, with its own key pair
+    Approve { tenant: Uuid },
+    /// End token issuing for a tenant
+    Suspend { tenant: Uuid },
+    /// Make a suspended tenant active again
+    Resume { tenant: Uuid },
+    /// Make an app; prints its credentials, the secret this once
+    CreateApp {
+        tenant: Uuid,
+        name: String,
+        #[arg(long, default_value = "aws-us-east-1", value_name = "CODE")]
+        region: LicenseRegion,
+        /// A host, or host:port, whose pages may use the app; up to three times [default: any]
+        #[arg(long = "allow-domain", value_name = "HOST")]
+        allowed_domains: Vec<AllowedDomain>,
+        /// Put it on this plan
+        #[arg(long)]
+        plan: Option<String>,
+    },
+    /// Give an app a new secret; the old one and its refresh tokens are dead at once
+    RegenerateSecret { tenant: Uuid, app: Uuid },
+    /// Publish a tenant's next signing key, which takes over when every verifier has it
+    RotateKey { tenant: Uuid },
+    /// Take a signing key back: every token and session signed with it ends
+    RevokeKey { tenant: Uuid, kid: String },
+    /// Seal all private keys anew under the newest master key; the older ones can then be removed
+    RotateMasterKey,
+    /// Make a secret with which nodes can enrol; printed this once
+    CreateEnrolmentSecret {
+        /// How many nodes it lets in
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        uses: i64,
+        /// For how many days
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        days: i64,
+    },
+    /// List the nodes with their states and loads
+    ListNodes,
+    /// Take a node out of the registry; its credential is dead at once
+    RemoveNode { name: String },
+    /// Check the audit log's chain; prints its length and last hash, to be noted elsewhere
+    VerifyAudit,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("could not start a runtime")]
+    Runtime(#[source] std::io::Error),
+    #[error("say which dashboard: wiresocket admin --config FILE …")]
+    NoConfig,
+    #[error("there is no account with the e-mail address {0}")]
+    NoAccount(String),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error(transparent)]
+    Subscription(#[from] SubscriptionError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Audit(#[from] Broken),
+}
+
+impl Command {
+    /// Whether it needs the dashboard's configuration.
+    #[must_use]
+    pub fn needs_config(&self) -> bool {
+        !matches!(self, Self::GenerateMasterKey { .. })
+    }
+}
+
+/// Carries a command out; what it returns belongs on standard output.
+///
+/// # Errors
+/// [`AdminError`] says what was attempted and what to do.
+pub fn run(config: Option<Config>, command: Command) -> Result<Value, AdminError> {
+    if let Command::GenerateMasterKey { file } = &command {
+        master::generate(file)?;
+        return Ok(json!({ "masterKey": file }));
+    }
+    let config = config.ok_or(AdminError::NoConfig)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AdminError::Runtime)?;
+    runtime.block_on(async {
+        let dashboard = Dashboard::open(config).await?;
+        let done = carry_out(&dashboard, command).await;
+        dashboard.close().await;
+        done
+    })
+}
+
+async fn carry_out(dashboard: &Dashboard, command: Command) -> Result<Value, AdminError> {
+    let actor = Actor::command_line();
+    let unreadable = |error: super::store::StoreError| AdminError::Account(error.into());
+    match command {
+        Command::GenerateMasterKey { file } => Ok(json!({ "masterKey": file })),
+        Command::CreateOperator { email, name } => {
+            let (account, password) = accounts::create_operator(dashboard, &actor, &email, &name).await?;
+            Ok(json!({ "account": account, "oneTimePassword": password }))
+        }
+        Command::ResetPassword { email } => {
+            let account = accounts::by_email(dashboard, &email).await.map_err(unreadable)?;
+            let account = account.ok_or(AdminError::NoAccount(email))?;
+            let password = accounts::reset_password(dashboard, &actor, account.id).await?;
+            Ok(json!({ "account": account.id, "oneTimePassword": password }))
+        }
+        Command::CreateTenant { name, owner, approve } => {
+            create_tenant(dashboard, &actor, &name, &owner, approve).await
+        }
+        Command::ListTenants => {
+            let tenants = tenants::list(dashboard, &actor, None, None, i64::MAX).await?;
+            let each =
+                tenants.iter().map(|t| json!({ "tenant": t.id, "name": t.name, "state": t.state.as_str() }));
+            Ok(each.collect())
+        }
+        Command::Approve { tenant } => {
+            tenants::approve(dashboard, &actor, tenant).await?;
+            Ok(json!({ "tenant": tenant, "state": "active" }))
+        }
+        Command::Suspend { tenant } => {
+            tenants::suspend(dashboard, &actor, tenant).await?;
+            Ok(json!({ "tenant": tenant, "state": "suspended" }))
+        }
+        Command::Resume { tenant } => {
+            tenants::resume(dashboard, &actor, tenant).await?;
+            Ok(json!({ "tenant": tenant, "state": "active" }))
+        }
+        Command::CreateApp { tenant, name, region, allowed_domains, plan } => {
+            let new = NewApp { name, region, allowed_domains };
+            create_app(dashboard, &actor, tenant, new, plan.as_deref()).await
+        }
+        Command::RegenerateSecret { tenant, app } => {
+            let app = apps::read(dashboard, &actor, tenant, app).await?;
+            let credentials = apps::regenerate_secret(dashboard, &actor, &app).await?;
+            Ok(credentials_json(tenant, &credentials))
+        }
+        Command::RotateKey { tenant } => {
+            let rotation = keys::rotate(dashboard, &actor, tenant).await?;
+            Ok(json!({ "tenant": tenant, "kid": rotation.kid, "signsAt": rotation.signs_at }))
+        }
+        Command::RevokeKey { tenant, kid } => {
+            keys::revoke(dashboard, &actor, tenant, &kid).await?;
+            Ok(json!({ "tenant": tenant, "revoked": kid }))
+        }
+        Command::RotateMasterKey => Ok(json!({ "resealed": keys::reseal(dashboard, &actor).await? })),
+        Command::CreateEnrolmentSecret { uses, days } => {
+            let secret = nodes::create_enrolment(dashboard, &actor, uses, days).await?;
+            Ok(json!({ "enrolmentSecret": secret, "uses": uses, "days": days }))
+        }
+        Command::ListNodes => Ok(nodes::list(dashboard, &actor).await?.iter().map(node_json).collect()),
+        Command::RemoveNode { name } => {
+            nodes::remove(dashboard, &actor, &name).await?;
+            Ok(json!({ "removed": name }))
+        }
+        Command::VerifyAudit => {
+            let (entries, hash) = audit::verify(&dashboard.home).await?;
+            Ok(json!({ "entries": entries, "hash": hash }))
+        }
+    }
+}
+
+async fn create_tenant(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    name: &str,
+    owner: &str,
+    approve: bool,
+) -> Result<Value, AdminError> {
+    let (account, password) = accounts::ensure(dashboard, actor, owner, name).await?;
+    let tenant = tenants::create(dashboard, actor, name, account).await?;
+    if approve {
+        tenants::approve(dashboard, actor, tenant).await?;
+    }
+    Ok(json!({ "tenant": tenant, "owner": account, "oneTimePassword": password }))
+}
+
+async fn create_app(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    tenant: Uuid,
+    new: NewApp,
+    plan: Option<&str>,
+) -> Result<Value, AdminError> {
+    let credentials = apps::create(dashboard, actor, tenant, new).await?;
+    if let Some(plan) = plan {
+        let app = apps::read(dashboard, actor, tenant, credentials.app).await?;
+        if let Err(error) = subscriptions::subscribe(dashboard, actor, &app, plan).await {
+            // All or nothing: nobody has the secret of an app that the command said it could not make.
+            apps::delete(dashboard, actor, &app).await?;
+            return Err(error.into());
+        }
+    }
+    Ok(credentials_json(tenant, &credentials))
+}
+
+fn node_json(node: &nodes::Node) -> Value {
+    json!({
+        "node": node.id,
+        "name": node.name,
+        "region": node.region,
+        "cluster": node.cluster,
+        "publicUrl": node.public_url,
+        "capacity": node.capacity,
+        "version": node.version,
+        "state": node.state.as_str(),
+        "connections": node.connections,
+        "documents": node.documents,
+        "lastHeartbeatAt": node.last_heartbeat_at,
+    })
+}
+
+fn credentials_json(tenant: Uuid, credentials: &apps::Credentials) -> Value {
+    json!({
+        "tenantId": tenant,
+        "appId": credentials.app,
+        "clientId": credentials.client_id,
+        "clientSecret": credentials.client_secret,
+    })
+}

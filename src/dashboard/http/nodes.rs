@@ -1,0 +1,162 @@
+//! What nodes call: enrolment, heartbeats, and the key feed.
+//!
+//! | request | bearer | answer |
+//! | --- | --- | --- |
+//! | `POST /api/v1/nodes/enrol` | enrolment secret | 201 `{"nodeId","credential"}` |
+//! | `POST /api/v1/nodes/self/heartbeat` | credential | `{"state","heartbeatS"}`: what the operator wants the node to be |
+//! | `GET /api/v1/nodes/self/keys` | credential | `text/event-stream`, from `Last-Event-ID` on (`feed`) |
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hyper::body::Frame;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::{Client, Problem};
+use crate::dashboard::access::Actor;
+use crate::dashboard::nodes::{self, HEARTBEAT_EVERY_S, Introduction, Load, NodeError};
+use crate::dashboard::{Dashboard, feed};
+
+const BODY_BYTES_MAX: usize = 16 << 10;
+
+/// Who failed, when wrong enrolment secrets are counted.
+const ENROLMENT: &str = "node enrolment";
+
+pub(super) fn router() -> Router<Arc<Dashboard>> {
+    Router::new()
+        .route("/api/v1/nodes/enrol", post(enrol))
+        .route("/api/v1/nodes/self/heartbeat", post(heartbeat))
+        .route("/api/v1/nodes/self/keys", get(keys))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EnrolRequest {
+    name: String,
+    region: String,
+    cluster: String,
+    public_url: String,
+    capacity: i64,
+    version: String,
+}
+
+async fn enrol(
+    State(dashboard): State<Arc<Dashboard>>,
+    Client(address): Client,
+    headers: HeaderMap,
+    body: Result<Json<EnrolRequest>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let secret = bearer(&headers)?;
+    dashboard.may_try(address, ENROLMENT).map_err(Problem::too_many_requests)?;
+    let Json(request) = body.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let introduction = Introduction {
+        name: request.name,
+        region: request.region.parse().map_err(wrong("region"))?,
+        cluster: request.cluster,
+        public_url: request.public_url.parse().map_err(wrong("publicUrl"))?,
+        capacity: request.capacity,
+        version: request.version,
+    };
+    let enrolled = nodes::enrol(&dashboard, &Actor::anonymous(address), secret, introduction).await;
+    if matches!(enrolled, Err(NodeError::Enrolment)) {
+        dashboard.count_failure(address, ENROLMENT);
+    }
+    let enrolled = enrolled?;
+    let body = Json(json!({ "nodeId": enrolled.node, "credential": enrolled.credential }));
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], body).into_response())
+}
+
+fn wrong<E: std::error::Error>(field: &'static str) -> impl Fn(E) -> Problem {
+    move |error| Problem::bad_request(format!("{field}: {error}"))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HeartbeatRequest {
+    version: String,
+    connections: i64,
+    documents: i64,
+    draining: bool,
+}
+
+async fn heartbeat(
+    State(dashboard): State<Arc<Dashboard>>,
+    headers: HeaderMap,
+    body: Result<Json<HeartbeatRequest>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let credential = bearer(&headers)?;
+    let Json(request) = body.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let HeartbeatRequest { version, connections, documents, draining } = request;
+    let load = Load { connections, documents, is_draining: draining };
+    let state = nodes::heartbeat(&dashboard, credential, &version, load).await?;
+    let body = Json(json!({ "state": state.as_str(), "heartbeatS": HEARTBEAT_EVERY_S }));
+    Ok(([(header::CACHE_CONTROL, "no-store")], body).into_response())
+}
+
+async fn keys(State(dashboard): State<Arc<Dashboard>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let credential = bearer(&headers)?;
+    nodes::authenticate(&dashboard, credential).await?;
+    let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let events = feed::follow(&dashboard, credential.to_owned(), after).ok_or_else(|| {
+        Problem::unavailable("too many nodes follow this dashboard already; poll the key sets meanwhile")
+    })?;
+    let kind = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::HeaderName::from_static("x-accel-buffering"), "no"), // nginx would hold events back
+    ];
+    Ok((kind, Body::new(Events(events))).into_response())
+}
+
+/// A response body of what comes out of a channel.
+struct Events(mpsc::Receiver<String>);
+
+impl hyper::body::Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|text| text.map(|text| Ok(Frame::data(text.into()))))
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (scheme, token) = value.and_then(|value| value.split_once(' ')).unwrap_or_default();
+    if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() {
+        Ok(token.trim())
+    } else {
+        Err(Problem::unauthorized(
+            "send Authorization: Bearer, with the node's credential (or its enrolment secret)",
+        ))
+    }
+}
+
+impl From<NodeError> for Problem {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::Enrolment | NodeError::Credential => Self::unauthorized(error.to_string()),
+            NodeError::Label(_) | NodeError::Negative(_) | NodeError::Bounds => {
+                Self::bad_request(error.to_string())
+            }
+            NodeError::Missing(_) => Self::not_found(error.to_string()),
+            NodeError::Denied(_) => Self::forbidden(error.to_string()),
+            NodeError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `POST /connect/token`: the three grants.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::client::ClientClaim;
+use super::error::OAuthError;
+use super::form::{Fields, FormBody};
+use super::refresh;
+use crate::dashboard::access::Actor;
+use crate::dashboard::apps::App;
+use crate::dashboard::http::Client;
+use crate::dashboard::tokens::{self, API, AccessToken};
+use crate::dashboard::{Dashboard, accounts, tenants};
+
+/// The scope that asks for a refresh token.
+const OFFLINE: &str = "offline_access";
+
+pub(super) async fn endpoint(
+    State(dashboard): State<Arc<Dashboard>>,
+    Client(address): Client,
+    headers: HeaderMap,
+    body: FormBody,
+) -> Result<Response, OAuthError> {
+    let fields = Fields::of(body)?;
+    let request = Request { dashboard: &dashboard, address, fields: &fields, headers: &headers };
+    match fields.required("grant_type")? {
+        "client_credentials" => request.client_credentials().await,
+        "refresh_token" => request.refresh_token().await,
+        "password" => request.password().await,
+        other => Err(OAuthError::unsupported_grant_type(other)),
+    }
+}
+
+struct Request<'a> {
+    dashboard: &'a Dashboard,
+    address: Option<IpAddr>,
+    fields: &'a Fields,
+    headers: &'a HeaderMap,
+}
+
+impl Request<'_> {
+    async fn client_credentials(&self) -> Result<Response, OAuthError> {
+        let client = ClientClaim::of(self.headers, self.fields)?;
+        let app = client.authenticate(self.dashboard, self.address).await?;
+        self.first_tokens(&app).await
+    }
+
+    /// For apps of the platform's own, whose users are members of the app's tenant (or operators).
+    async fn password(&self) -> Result<Response, OAuthError> {
+        let client = ClientClaim::of(self.headers, self.fields)?;
+        let app = client.authenticate(self.dashboard, self.address).await?;
+        if !self.dashboard.config.tokens.password_clients.contains(&app.client_id) {
+            let description = "the password grant is for trusted first-party clients; use client_credentials";
+            return Err(OAuthError::unauthorized_client(description));
+        }
+        let (user, password) = (self.fields.required("username")?, self.fields.required("password")?);
+        self.dashboard.may_try(self.address, user).map_err(OAuthError::too_many_failures)?;
+        let wrong = || {
+            OAuthError::invalid_grant("user name and password don't belong together, or not to this tenant")
+        };
+        let Some(account) = accounts::authenticate(self.dashboard, user, password).await? else {
+            self.dashboard.count_failure(self.address, user);
+            return Err(wrong());
+        };
+        let memberships = tenants::of_account(self.dashboard, account.id).await?;
+        if !account.is_operator && !memberships.iter().any(|(tenant, _)| tenant.id == app.tenant) {
+            return Err(wrong());
+        }
+        if account.must_change_password {
+            return Err(OAuthError::invalid_grant(
+                "this is a one-time password; choose one of your own in the dashboard",
+            ));
+        }
+        self.first_tokens(&app).await
+    }
+
+    async fn first_tokens(&self, app: &App) -> Result<Response, OAuthError> {
+        let asked = self.fields.get("scope").unwrap_or_default();
+        let scope = granted(asked, &[API, OFFLINE])?;
+        let plan = tokens::entitlement(self.dashboard, app).await?;
+        let access = tokens::issue(self.dashboard, app, &plan, &scope).await?;
+        let refresh = match has(&scope, OFFLINE) {
+            true => Some(refresh::begin_family(self.dashboard, app, &scope).await?),
+            false => None,
+        };
+        Ok(answer(&access, refresh.as_deref(), &scope))
+    }
+
+    async fn refresh_token(&self) -> Result<Response, OAuthError> {
+        let client = ClientClaim::of(self.headers, self.fields)?;
+        let token = self.fields.required("refresh_token")?;
+        let app = client.identify(self.dashboard, self.address).await?;
+        let wrong = || {
+            self.dashboard.count_failure(self.address, &client.id);
+            OAuthError::invalid_grant(
+                "this refresh token is unknown, expired or revoked; get a new one with the client secret",
+            )
+        };
+        let database = refresh::database_of_token(self.dashboard, token).ok_or_else(wrong)?;
+        let found = refresh::look(self.dashboard, database, token).await?;
+        let found = found.filter(|found| found.app == app.id).ok_or_else(wrong)?;
+        let before: Vec<&str> = found.scope.split(' ').collect();
+        let scope = granted(self.fields.get("scope").unwrap_or(&found.scope), &before)?;
+        // What can be refused or fail comes before the token is spent: a client must not lose it for nothing.
+        let plan = tokens::entitlement(self.dashboard, &app).await?;
+        let access = match refresh::is_spent(database, &found).await? {
+            true => None,
+            false => Some(tokens::issue(self.dashboard, &app, &plan, &scope).await?),
+        };
+        let actor = Actor::anonymous(self.address);
+        let next = refresh::spend(self.dashboard, &actor, &app, &found).await?;
+        let access = access.ok_or_else(wrong)?;
+        Ok(answer(&access, Some(&next), &scope))
+    }
+}
+
+/// The words of `asked` that can be had. What is unknown is left out (RFC 6749 section 3.3), the answer says what is
+/// granted; without the API itself there is nothing to grant.
+fn granted(asked: &str, possible: &[&str]) -> Result<String, OAuthError> {
+    let words: Vec<&str> = possible.iter().copied().filter(|word| has(asked, word)).collect();
+    if words.contains(&API) {
+        return Ok(words.join(" "));
+    }
+    Err(OAuthError::invalid_scope(format!(
+        "ask for scope={API}, and for {OFFLINE} as well to get a refresh token"
+    )))
+}
+
+fn has(scope: &str, word: &str) -> bool {
+    scope.split(' ').any(|each| each == word)
+}
+
+fn answer(access: &AccessToken, refresh_token: Option<&str>, scope: &str) -> Response {
+    let mut body = json!({
+        "access_token": access.token,
+        "token_type": "Bearer",
+        "expires_in": access.expires_in_s,
+        "scope": scope,
+    });
+    if let Some(token) = refresh_token {
+        body["refresh_token"] = token.into();
+    }
+    let uncached = [(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")];
+    (uncached, Json(body)).into_response()
+}

@@ -1,0 +1,146 @@
+//! Refresh tokens: one use, families, and what ends them.
+
+use axum::http::StatusCode;
+use serde_json::json;
+use wiresocket::dashboard::{apps, subscriptions};
+
+use crate::stage::{API, OFFLINE, Stage, kid};
+
+const DAY_S: i64 = 86_400;
+
+pub async fn a_refresh_token_is_for_offline_access_and_one_use(stage: Stage) {
+    let (_, credentials) = stage.ready().await;
+    assert!(stage.token(&credentials, API).await.json.get("refresh_token").is_none());
+    let first = stage.token(&credentials, &format!("unknown {OFFLINE}")).await;
+    assert_eq!(first.json["scope"], OFFLINE, "what is unknown is left out");
+    let token = first.text("refresh_token");
+    let second = stage.refresh(&credentials.client_id, &token).await;
+    assert_eq!(second.status, StatusCode::OK, "{}", second.json);
+    assert_eq!((&second.json["scope"], &second.json["expires_in"]), (&json!(OFFLINE), &json!(900)));
+    assert_ne!(second.text("refresh_token"), token);
+    assert_eq!(kid(&second.text("access_token")), kid(&first.text("access_token")));
+
+    let fields = [
+        ("grant_type", "refresh_token"),
+        ("client_id", &credentials.client_id),
+        ("refresh_token", &second.text("refresh_token")),
+        ("scope", API),
+    ];
+    let narrower = stage.post("/connect/token", &fields).await;
+    assert_eq!(narrower.json["scope"], API);
+    let third = stage.refresh(&credentials.client_id, &narrower.text("refresh_token")).await;
+    assert_eq!(third.json["scope"], OFFLINE, "a narrower access token does not narrow the refresh token");
+}
+
+pub async fn a_spent_token_used_again_ends_its_family(stage: Stage) {
+    let (_, credentials) = stage.ready().await;
+    let id = &credentials.client_id;
+    let other_family = stage.token(&credentials, OFFLINE).await.text("refresh_token");
+    let first = stage.token(&credentials, OFFLINE).await.text("refresh_token");
+    let second = stage.refresh(id, &first).await.text("refresh_token");
+    let third = stage.refresh(id, &second).await.text("refresh_token");
+    let reuse = stage.refresh(id, &first).await;
+    assert_eq!((reuse.status, reuse.error()), (StatusCode::BAD_REQUEST, "invalid_grant"));
+    assert!(reuse.text("error_description").contains("used before"));
+    assert_eq!(
+        stage.refresh(id, &third).await.error(),
+        "invalid_grant",
+        "the newest of the family is dead too"
+    );
+    assert_eq!(stage.refresh(id, &other_family).await.status, StatusCode::OK, "other families live");
+}
+
+pub async fn of_many_uses_at_once_one_succeeds(stage: Stage) {
+    let (_, credentials) = stage.ready().await;
+    let token = stage.token(&credentials, OFFLINE).await.text("refresh_token");
+    let uses = (0..8).map(|_| stage.refresh(&credentials.client_id, &token));
+    let mut uses: Vec<_> = uses.map(Box::pin).collect();
+    let mut answers = Vec::new();
+    // All are polled in turn, so that all are under way at once.
+    std::future::poll_fn(|context| {
+        uses.retain_mut(|each| match each.as_mut().poll(context) {
+            std::task::Poll::Ready(answer) => {
+                answers.push(answer);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if uses.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    let won: Vec<_> = answers.iter().filter(|answer| answer.status == StatusCode::OK).collect();
+    assert_eq!(won.len(), 1);
+    assert!(answers.iter().filter(|answer| answer.error() == "invalid_grant").count() == 7);
+    let next = won[0].text("refresh_token");
+    // From another address: those who came after the family had died have failed, and may have to wait.
+    let id = &credentials.client_id;
+    let fields = [("grant_type", "refresh_token"), ("client_id", id), ("refresh_token", &next)];
+    let dead = stage.post_from("192.0.2.2", "/connect/token", &fields, None).await;
+    assert_eq!(dead.error(), "invalid_grant", "one of the two had stolen it: nobody keeps the family");
+}
+
+pub async fn a_refresh_token_lives_seven_days(stage: Stage) {
+    let (_, credentials) = stage.ready().await;
+    let first = stage.token(&credentials, OFFLINE).await.text("refresh_token");
+    stage.clock.advance(7 * DAY_S - 1);
+    let second = stage.refresh(&credentials.client_id, &first).await.text("refresh_token");
+    stage.clock.advance(7 * DAY_S);
+    let late = stage.refresh(&credentials.client_id, &second).await;
+    assert_eq!(late.error(), "invalid_grant");
+}
+
+pub async fn a_new_secret_kills_the_old_one_and_its_refresh_tokens(stage: Stage) {
+    let (tenant, credentials) = stage.ready().await;
+    let refresh = stage.token(&credentials, OFFLINE).await.text("refresh_token");
+    let app = stage.read(tenant, &credentials).await;
+    let new = apps::regenerate_secret(&stage.dashboard, &stage.operator, &app).await.unwrap();
+    assert_eq!(new.client_id, credentials.client_id);
+    assert_eq!(stage.token(&credentials, API).await.error(), "invalid_client");
+    assert_eq!(stage.refresh(&credentials.client_id, &refresh).await.error(), "invalid_grant");
+    assert_eq!(stage.token(&new, API).await.status, StatusCode::OK);
+
+    // A refresh token that is issued while the secret changes is dead, or was never issued.
+    for _ in 0..4 {
+        let app = stage.read(tenant, &new).await;
+        let current = apps::regenerate_secret(&stage.dashboard, &stage.operator, &app).await.unwrap();
+        let (issued, regenerated) = tokio::join!(
+            stage.token(&current, OFFLINE),
+            apps::regenerate_secret(&stage.dashboard, &stage.operator, &app),
+        );
+        regenerated.unwrap();
+        if issued.status == StatusCode::OK {
+            let used = stage.refresh(&current.client_id, &issued.text("refresh_token")).await;
+            assert_eq!(used.error(), "invalid_grant", "a token of the old secret lives on");
+        }
+        stage.clock.advance(600); // whoever fails too often has to wait
+    }
+}
+
+pub async fn a_client_can_give_its_refresh_token_back(stage: Stage) {
+    let (_, credentials) = stage.ready().await;
+    let (id, path) = (&credentials.client_id, "/connect/revocation");
+    let answer = stage.token(&credentials, OFFLINE).await;
+    let token = answer.text("refresh_token");
+    let unknown = stage.post(path, &[("token", "wsr_use1_unknown"), ("client_id", id)]).await;
+    assert_eq!(unknown.status, StatusCode::OK, "section 2.2: as good as revoked");
+    let access = stage.post(path, &[("token", &answer.text("access_token")), ("client_id", id)]).await;
+    assert_eq!(access.error(), "unsupported_token_type");
+    let stranger = stage.post(path, &[("token", &token), ("client_id", id), ("client_secret", "x")]).await;
+    assert_eq!(stranger.status, StatusCode::UNAUTHORIZED);
+
+    let given_back = stage.post(path, &[("token", &token), ("client_id", id)]).await;
+    assert_eq!(given_back.status, StatusCode::OK);
+    assert_eq!(stage.refresh(id, &token).await.error(), "invalid_grant");
+}
+
+pub async fn a_lapsed_plan_does_not_spend_the_token(stage: Stage) {
+    let (tenant, credentials) = stage.ready().await;
+    let app = stage.read(tenant, &credentials).await;
+    subscriptions::cancel(&stage.dashboard, &stage.operator, &app).await.unwrap();
+    stage.clock.advance(30 * DAY_S - 1);
+    let refresh = stage.token(&credentials, OFFLINE).await.text("refresh_token");
+    stage.clock.advance(1);
+    assert_eq!(stage.refresh(&credentials.client_id, &refresh).await.error(), "unauthorized_client");
+    stage.subscribe(tenant, &credentials, "free").await;
+    assert_eq!(stage.refresh(&credentials.client_id, &refresh).await.status, StatusCode::OK);
+}

@@ -1,0 +1,45 @@
+// `wiresocket dashboard` on a database of its own, and `wiresocket admin` beside it.
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Server, run, toml } from './server.mjs'
+
+/** A dashboard whose issuer is its own address, as clients that discover it must find it. */
+export async function startDashboard () {
+  const directory = await mkdtemp(join(tmpdir(), 'wiresocket-test-'))
+  const masterKey = join(directory, 'master-key-1')
+  await run(['admin', 'generate-master-key', masterKey])
+  // The issuer is in the configuration and holds the port, so the port is chosen before the server starts.
+  const port = await freePort()
+  const issuer = `http://127.0.0.1:${port}`
+  const config = join(directory, 'dashboard.toml')
+  await writeFile(config, toml({
+    dashboard: { listen: `127.0.0.1:${port}`, issuer, operator_email: 'ops@example.com' },
+    database: { home: `sqlite:${join(directory, 'home.db')}` },
+    'master_keys.1': { file: masterKey },
+    log: { format: 'json' }
+  }))
+  const server = new Server(['dashboard', '--config', config])
+  await server.first(server.stderr, (line) => line.startsWith('{') && line.includes('listening'))
+  const admin = async (...args) => JSON.parse(await run(['admin', '--config', config, ...args]))
+  const stop = async () => {
+    await server.stop()
+    await rm(directory, { recursive: true })
+  }
+  return { issuer, admin, stop }
+}
+
+/** An approved tenant with an app on a plan: `{ tenantId, appId, clientId, clientSecret }`. */
+export async function createApp (dashboard, plan = 'starter') {
+  const { tenant } = await dashboard.admin('create-tenant', 'Acme', '--owner', 'owner@example.com', '--approve')
+  return dashboard.admin('create-app', tenant, 'Notes', '--plan', plan, '--allow-domain', 'https://MyApp.com/')
+}
+
+async function freePort () {
+  const server = createServer()
+  await new Promise((resolve, reject) => server.listen(0, '127.0.0.1', resolve).once('error', reject))
+  const { port } = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}

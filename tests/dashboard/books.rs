@@ -158,8 +158,10 @@ pub async fn the_books_add_up_over_a_random_history(stage: Stage) {
             7..=9 => pay_some(&stage, tenant, &mut dice).await,
             _ => {
                 stage.clock.advance(i64::try_from(dice.below(20 * 86_400)).unwrap());
-                let (a, b) =
-                    tokio::join!(subscriptions::upkeep(&stage.dashboard), subscriptions::upkeep(&other.dashboard));
+                let (a, b) = tokio::join!(
+                    subscriptions::upkeep(&stage.dashboard),
+                    subscriptions::upkeep(&other.dashboard)
+                );
                 a.unwrap();
                 b.unwrap();
             }

@@ -14,7 +14,7 @@ use crate::dashboard::apps::{self, App};
 use crate::dashboard::audit::{self, Event};
 use crate::dashboard::billing::invoices::{self, InvoiceDetail};
 use crate::dashboard::billing::{self, Line, Span, ledger};
-use crate::dashboard::plans::{self, Plan};
+use crate::dashboard::plans::{self, Plan, plan_columns};
 use crate::dashboard::store::{Columns, StoreError, Tx, query};
 use crate::dashboard::tenants::TenantState;
 use crate::dashboard::{Dashboard, random};

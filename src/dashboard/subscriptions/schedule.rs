@@ -12,6 +12,7 @@ use crate::dashboard::access::Actor;
 use crate::dashboard::apps;
 use crate::dashboard::audit;
 use crate::dashboard::billing::{Span, ledger, period_line};
+use crate::dashboard::plans::plan_columns;
 use crate::dashboard::store::{Columns, StoreError, Tx, query};
 
 /// Subscriptions or invoices that one pass looks at; the next pass takes the rest.
@@ -150,13 +151,12 @@ async fn turn(
     let is_active = state.fetch_one(&mut *tx).await?.text("state")? == "active";
     let found = live_in(&mut tx, subscription).await?;
     let Some(mut found) = found.filter(|found| found.period_end <= now) else { return Ok(()) };
-    let because = match () {
-        () if !has_app => Some("its app is gone"),
-        () if found.cancelled_at.is_some() => Some("cancelled"),
-        () if found.disabled_at.is_some() => Some("unpaid"),
-        () => None,
-    };
-    if let Some(because) = because {
+    let reasons = [
+        (!has_app, "its app is gone"),
+        (found.cancelled_at.is_some(), "cancelled"),
+        (found.disabled_at.is_some(), "unpaid"),
+    ];
+    if let Some((_, because)) = reasons.into_iter().find(|(holds, _)| *holds) {
         end_in(dashboard, &mut tx, &actor, &found, found.period_end, because).await?;
         step.ended += 1;
     } else if is_active {

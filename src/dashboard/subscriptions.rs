@@ -403,6 +403,7 @@ pub(super) async fn fall_due(
     tenant: Uuid,
     subscription: Uuid,
     since: i64,
+    now: i64,
 ) -> Result<bool, StoreError> {
     let update = query(
         "UPDATE subscriptions SET past_due_at = $1, version = version + 1 \
@@ -410,7 +411,7 @@ pub(super) async fn fall_due(
     );
     let row = update.bind(since).bind(subscription.to_string()).fetch_optional(&mut **tx).await?;
     let Some(row) = row else { return Ok(false) };
-    let event = Event::new(since, actor, "subscription.past_due", subscription).of_tenant(tenant);
+    let event = Event::new(now, actor, "subscription.past_due", subscription).of_tenant(tenant);
     audit::append(tx, &event.with(json!({ "app": row.text("app_id")? }))).await?;
     Ok(true)
 }

@@ -26,5 +26,5 @@ pub mod standard_webhooks;
 pub mod webhooks;
 
 pub use calendar::{Cadence, UnknownCadence, date};
+pub(super) use money::{Change, begin, change, period_line, unused_line};
 pub use money::{Line, LineKind, Price, Span};
-pub(super) use money::{begin, change, period_line, unused_line};

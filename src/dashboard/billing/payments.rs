@@ -141,7 +141,7 @@ pub async fn fail_in(
     let detail = json!({ "number": invoice.number, "reason": reason });
     let event = Event::new(now, actor, "invoice.payment_failed", invoice.id).of_tenant(tenant);
     audit::append(tx, &event.with(detail)).await?;
-    subscriptions::fall_due(tx, actor, tenant, invoice.subscription, now).await?;
+    subscriptions::fall_due(tx, actor, tenant, invoice.subscription, now, now).await?;
     Ok(Received::Applied)
 }
 

@@ -137,8 +137,10 @@ impl Providers {
     /// Who collects what is issued from now on.
     #[must_use]
     pub fn current(&self) -> &dyn PaymentProvider {
-        let hosted = self.current.as_ref().and_then(|name| self.hosted.get(name));
-        hosted.map_or(&self.manual, |hosted| hosted as &dyn PaymentProvider)
+        match self.current.as_ref().and_then(|name| self.hosted.get(name)) {
+            Some(hosted) => hosted,
+            None => &self.manual,
+        }
     }
 
     #[must_use]

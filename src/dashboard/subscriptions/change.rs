@@ -206,15 +206,7 @@ async fn pick_in(
     let found = plans::find_in(tx, plan).await?.filter(|plan| plan.is_offered);
     let plan = found.ok_or_else(|| SubscriptionError::Plan(plan.to_owned()))?;
     let fresh = Quote { at: now, account, plan_version: plan.version };
-    let quote = match quote {
-        None => fresh,
-        Some(quote)
-            if (Quote { at: now, ..quote }) == fresh && (now - QUOTE_LIFE_S..=now).contains(&quote.at) =>
-        {
-            quote
-        }
-        Some(_) => return Err(SubscriptionError::Stale),
-    };
+    let quote = agreed(quote, fresh)?;
     check_tenant(tx, app.tenant).await?;
     end_run_out(dashboard, tx, actor, app.tenant, now).await?;
     let before = find_in(tx, app.id).await?;
@@ -252,19 +244,40 @@ async fn pick_in(
         currency: paid_before.map_or(&plan.currency, |before| &before.plan.currency),
         now: at,
     };
-    let mut invoice = None;
-    if change.is_due_now {
-        invoice = Some(ledger::issue(dashboard, tx, actor, &account, change.lines.clone()).await?);
-    } else {
-        ledger::add(tx, &account, &change.lines).await?;
-    }
-    if plan.is_free() {
-        ledger::settle_up(dashboard, tx, actor, &account).await?;
-    } else {
-        ledger::spend_credit(tx, actor, app.tenant, at).await?;
-    }
+    let invoice = post(dashboard, tx, actor, &account, &plan, &change).await?;
     let after = find_in(tx, app.id).await?.ok_or(SubscriptionError::Missing)?;
     Ok(Done { quote, before, after, lines: change.lines, invoice })
+}
+
+/// The quote that counts: the one that was handed in, if it still holds.
+fn agreed(given: Option<Quote>, fresh: Quote) -> Result<Quote, SubscriptionError> {
+    let Some(given) = given else { return Ok(fresh) };
+    let is_recent = (fresh.at - QUOTE_LIFE_S..=fresh.at).contains(&given.at);
+    let is_same = Quote { at: fresh.at, ..given } == fresh;
+    if is_recent && is_same { Ok(given) } else { Err(SubscriptionError::Stale) }
+}
+
+/// Books a change: the invoice that it issued at once, if one was due.
+async fn post(
+    dashboard: &Dashboard,
+    tx: &mut Tx,
+    actor: &Actor,
+    account: &ledger::Account<'_>,
+    plan: &Plan,
+    change: &billing::Change,
+) -> Result<Option<Uuid>, StoreError> {
+    let mut invoice = None;
+    if change.is_due_now {
+        invoice = Some(ledger::issue(dashboard, tx, actor, account, change.lines.clone()).await?);
+    } else {
+        ledger::add(tx, account, &change.lines).await?;
+    }
+    if plan.is_free() {
+        ledger::settle_up(dashboard, tx, actor, account).await?;
+    } else {
+        ledger::spend_credit(tx, actor, account.tenant, account.now).await?;
+    }
+    Ok(invoice)
 }
 
 /// Whether the plan may be picked.

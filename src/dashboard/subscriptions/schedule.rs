@@ -104,7 +104,7 @@ async fn past_due(
     );
     let since = since.bind(subscription.to_string()).bind(now).fetch_one(&mut *tx).await?;
     let Some(since) = since.int_or_null("since")? else { return Ok(()) };
-    if fall_due(&mut tx, &Actor::system(), tenant, subscription, since).await? {
+    if fall_due(&mut tx, &Actor::system(), tenant, subscription, since, now).await? {
         tx.commit().await?;
         done.past_due += 1;
     }

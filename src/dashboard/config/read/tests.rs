@@ -57,7 +57,9 @@ fn the_documented_file_names_every_key() {
         let known: Vec<_> = error.split('`').skip(3).step_by(2).collect();
         assert!(!known.is_empty(), "{error}");
         for key in known {
-            let is_there = |line: &str| line.trim_start_matches('#').starts_with(&format!("{key} = "));
+            let forms = [format!("{key} = "), format!("[{section}.{key}.")];
+            let is_there =
+                |line: &str| forms.iter().any(|form| line.trim_start_matches('#').starts_with(form));
             assert!(documented.lines().any(is_there), "{section}.{key} is not documented");
         }
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 use wiresocket::dashboard::access::Actor;
+use wiresocket::dashboard::audit;
 use wiresocket::dashboard::billing::invoices::{self, InvoiceError, InvoiceState};
 use wiresocket::dashboard::billing::providers::Collection;
 use wiresocket::dashboard::billing::standard_webhooks::Secret;
@@ -182,7 +183,12 @@ pub async fn a_payment_that_fails_makes_the_invoice_overdue(stage: Stage) {
     let shop = Shop::open(&stage).await;
     let id = pick(&shop.stage, shop.app, "starter").await.unwrap();
     let failed = json!({ "type": "payment.failed", "data": { "invoiceId": id, "reason": "card declined" } });
-    assert_eq!(shop.deliver("msg_1", &failed).await, StatusCode::NO_CONTENT);
+    for _ in 0..2 {
+        assert_eq!(shop.deliver("msg_1", &failed).await, StatusCode::NO_CONTENT);
+    }
+    let entries = audit::entries(&stage.dashboard.home, 0, 1000, Some(shop.app.tenant)).await.unwrap();
+    let told = entries.iter().filter(|entry| entry.event.action == "invoice.payment_failed");
+    assert_eq!(told.count(), 1, "one delivery counts once");
     assert_eq!(subscription(&shop.stage, shop.app).await.state, SubscriptionState::PastDue);
     stage.clock.advance(7 * 86_400);
     assert_eq!(upkeep(&shop.stage).await.disabled, 1, "the grace runs from the failure on");

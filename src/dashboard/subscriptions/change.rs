@@ -140,6 +140,7 @@ pub async fn preview(
 }
 
 /// Puts an app on a plan: its first one, or another than it has. With the quote of a [`preview`], exactly as that showed.
+/// A cancellation is taken back by it.
 ///
 /// # Errors
 /// - [`SubscriptionError::FreeTaken`] for a second free app of the tenant, however many try at once.

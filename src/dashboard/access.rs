@@ -101,6 +101,7 @@ pub enum Action {
     // of the platform
     ReviewTenants,
     ManagePlans,
+    ManagePayments,
     ManageNodes,
     ManageAccounts,
     IntrospectTokens,
@@ -118,6 +119,7 @@ pub enum Action {
     ReadKeys,
     RotateKeys,
     RevokeKeys,
+    ReadSubscriptions,
     ReadBilling,
     ChangeSubscriptions,
     ReadAudit,
@@ -133,6 +135,7 @@ const EVERYBODY: &[Role] = &[Operator, Owner, Admin, Developer, Billing];
 pub const RIGHTS: &[(Action, &[Role])] = &[
     (A::ReviewTenants, &[Operator]),
     (A::ManagePlans, &[Operator]),
+    (A::ManagePayments, &[Operator]),
     (A::ManageNodes, &[Operator]),
     (A::ManageAccounts, &[Operator]),
     (A::IntrospectTokens, &[Operator]),
@@ -149,6 +152,7 @@ pub const RIGHTS: &[(Action, &[Role])] = &[
     (A::ReadKeys, &[Operator, Owner, Admin, Developer]),
     (A::RotateKeys, &[Operator, Owner, Admin]),
     (A::RevokeKeys, &[Operator, Owner, Admin]),
+    (A::ReadSubscriptions, EVERYBODY),
     (A::ReadBilling, &[Operator, Owner, Admin, Billing]),
     (A::ChangeSubscriptions, &[Operator, Owner, Billing]),
     (A::ReadAudit, &[Operator, Owner, Admin]),

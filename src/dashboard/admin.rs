@@ -10,13 +10,14 @@ use super::access::Actor;
 use super::accounts::{self, AccountError};
 use super::apps::{self, AppError, NewApp};
 use super::audit::{self, Broken};
+use super::billing::invoices::{self, Invoice, InvoiceError};
 use super::config::Config;
 use super::domains::AllowedDomain;
 use super::keys::{self, KeysError};
 use super::master::{self, MasterKeyError};
 use super::nodes::{self, NodeError};
 use super::region::LicenseRegion;
-use super::subscriptions::{self, SubscriptionError};
+use super::subscriptions::{self, AppId, SubscriptionError};
 use super::tenants::{self, TenantError};
 use super::{Dashboard, OpenError};
 
@@ -70,6 +71,21 @@ pub enum Command {
     RevokeKey { tenant: Uuid, kid: String },
     /// Seal all private keys anew under the newest master key; the older ones can then be removed
     RotateMasterKey,
+    /// Put an app on another plan, or on its first one
+    PickPlan { tenant: Uuid, app: Uuid, plan: String },
+    /// List every tenant's open invoices
+    ListOpenInvoices,
+    /// Note that an invoice was paid
+    MarkPaid {
+        tenant: Uuid,
+        invoice: Uuid,
+        /// In cents [default: all that is due]
+        #[arg(long, value_name = "CENTS")]
+        amount: Option<i64>,
+        /// What the payment can be found by, such as a bank's reference
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reference: String,
+    },
     /// Make a secret with which nodes can enrol; printed this once
     CreateEnrolmentSecret {
         /// How many nodes it lets in
@@ -107,6 +123,8 @@ pub enum AdminError {
     App(#[from] AppError),
     #[error(transparent)]
     Subscription(#[from] SubscriptionError),
+    #[error(transparent)]
+    Invoice(#[from] InvoiceError),
     #[error(transparent)]
     Keys(#[from] KeysError),
     #[error(transparent)]
@@ -197,6 +215,19 @@ async fn carry_out(dashboard: &Dashboard, command: Command) -> Result<Value, Adm
             Ok(json!({ "tenant": tenant, "revoked": kid }))
         }
         Command::RotateMasterKey => Ok(json!({ "resealed": keys::reseal(dashboard, &actor).await? })),
+        Command::PickPlan { tenant, app, plan } => {
+            let app = AppId { tenant, app };
+            let picked = subscriptions::pick(dashboard, &actor, app, &plan, None).await?;
+            Ok(json!({ "subscription": picked.subscription, "invoice": picked.invoice }))
+        }
+        Command::ListOpenInvoices => {
+            let open = invoices::list_open(dashboard, &actor, 0, i64::MAX).await?;
+            Ok(open.iter().map(invoice_json).collect())
+        }
+        Command::MarkPaid { tenant, invoice, amount, reference } => {
+            let paid = invoices::mark_paid(dashboard, &actor, tenant, invoice, amount, &reference).await?;
+            Ok(invoice_json(&paid))
+        }
         Command::CreateEnrolmentSecret { uses, days } => {
             let secret = nodes::create_enrolment(dashboard, &actor, uses, days).await?;
             Ok(json!({ "enrolmentSecret": secret, "uses": uses, "days": days }))
@@ -245,6 +276,20 @@ async fn create_app(
         }
     }
     Ok(credentials_json(tenant, &credentials))
+}
+
+fn invoice_json(invoice: &Invoice) -> Value {
+    json!({
+        "invoice": invoice.id,
+        "number": invoice.number,
+        "tenant": invoice.tenant,
+        "app": invoice.app,
+        "state": invoice.state.as_str(),
+        "totalCents": invoice.total_cents,
+        "dueCents": invoice.due_cents(),
+        "currency": invoice.currency,
+        "dueAt": invoice.due_at,
+    })
 }
 
 fn node_json(node: &nodes::Node) -> Value {

@@ -254,6 +254,14 @@ pub(super) async fn find(dashboard: &Dashboard, tenant: Uuid, app: Uuid) -> Resu
 /// [`AppError`].
 pub async fn list(dashboard: &Dashboard, actor: &Actor, tenant: Uuid) -> Result<Vec<App>, AppError> {
     allow(dashboard, actor, Action::ReadApps, tenant).await?;
+    Ok(of_tenant(dashboard, tenant).await?)
+}
+
+/// The same, whoever asks.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn of_tenant(dashboard: &Dashboard, tenant: Uuid) -> Result<Vec<App>, StoreError> {
     let mut apps = Vec::new();
     for database in dashboard.region_databases() {
         let rows = query("SELECT * FROM apps WHERE tenant_id = $1 AND deleted_at IS NULL")

@@ -17,6 +17,7 @@ pub mod accounts;
 pub mod admin;
 pub mod apps;
 pub mod audit;
+pub mod billing;
 pub mod clock;
 pub mod config;
 mod domains;
@@ -42,6 +43,7 @@ pub mod tokens;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use billing::providers::{Providers, WebhookSecretError};
 use clock::Clock;
 use config::Config;
 use feed::Feed;
@@ -69,6 +71,7 @@ pub struct Dashboard {
     signer: Signer,
     throttle: Throttle,
     feed: Feed,
+    payments: Providers,
 }
 
 /// Why a dashboard could not be opened.
@@ -78,6 +81,8 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
+    #[error(transparent)]
+    WebhookSecret(#[from] WebhookSecretError),
 }
 
 impl Dashboard {
@@ -93,7 +98,7 @@ impl Dashboard {
     /// The same with a clock and master keys that are handed in.
     ///
     /// # Errors
-    /// [`OpenError::Store`].
+    /// [`OpenError`].
     pub async fn open_with(config: Config, clock: Clock, master: MasterKeys) -> Result<Arc<Self>, OpenError> {
         let in_home =
             |region: &config::RegionSettings| region.database.as_ref().is_none_or(|url| *url == config.home);
@@ -119,6 +124,7 @@ impl Dashboard {
             passwords: Passwords::new(),
             throttle: Throttle::new(),
             feed: Feed::new(),
+            payments: Providers::read(&config.billing)?,
             config,
             clock,
             home,

@@ -1,14 +1,27 @@
-//! The plan catalogue: data, seeded by the migration. A plan is four limits and a price.
+//! The plan catalogue: data, seeded by a migration and changed by operators. A plan is four limits and a price.
+//!
+//! A plan has versions, none of which ever changes. A subscription keeps the version that it was made with, limits and
+//! price, until its owner picks a plan again: [`change`] is for those who come later.
 
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 
 use super::Dashboard;
-use super::store::{Columns, StoreError, query};
+use super::access::{Action, Actor, Denied, require};
+use super::accounts::normal_name;
+use super::audit::{self, Event};
+use super::billing::{Cadence, Price};
+use super::store::{Columns, StoreError, Tx, query};
+
+/// A million of the currency's units, for one period.
+pub const PRICE_CENTS_MAX: i64 = 100_000_000;
+/// What a node can count in a claim of any of the four limits.
+pub const LIMIT_MAX: i64 = 1_000_000_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub id: String,
+    pub version: i64,
     pub name: String,
     pub max_connections: i64,
     pub max_documents: i64,
@@ -16,21 +29,70 @@ pub struct Plan {
     pub ops_per_minute: i64,
     /// For one period.
     pub price_cents: i64,
+    /// ISO 4217, such as `USD`.
     pub currency: String,
-    pub period_days: i64,
+    pub period: Cadence,
     /// Whether it can be newly subscribed to.
     pub is_offered: bool,
 }
+
+/// What a version of a plan is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanTerms {
+    pub name: String,
+    pub max_connections: i64,
+    pub max_documents: i64,
+    pub max_users_per_doc: i64,
+    pub ops_per_minute: i64,
+    /// 0: free.
+    pub price_cents: i64,
+    pub currency: String,
+    pub period: Cadence,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("a plan's id is 1 to 40 of a-z 0-9 and hyphens, not {0:?}")]
+    Id(String),
+    #[error("a plan needs a name of 1 to 100 characters")]
+    Name,
+    #[error("{0} must be a whole number from 1 to {LIMIT_MAX}")]
+    Limit(&'static str),
+    #[error("a price is 0 to {PRICE_CENTS_MAX} cents")]
+    Price,
+    #[error("a currency is three capital letters (ISO 4217) such as USD, not {0:?}")]
+    Currency(String),
+    #[error("there is a plan {0:?} already; change that one, or choose another id")]
+    Exists(String),
+    #[error("there is no plan {0:?}")]
+    Missing(String),
+    #[error("the plan was changed by somebody else in the meantime; load it again")]
+    Changed,
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for PlanError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// The columns of a plan in a version; `p` is `plans`, `v` is `plan_versions`.
+macro_rules! plan_columns {
+    () => {
+        "v.plan_id, v.version AS plan_version, v.name, v.max_connections, v.max_documents, v.max_users_per_doc, \
+         v.ops_per_minute, v.price_cents, v.currency, v.period, p.is_offered"
+    };
+}
+pub(super) use plan_columns;
 
 impl Plan {
     #[must_use]
     pub fn is_free(&self) -> bool {
         self.price_cents == 0
-    }
-
-    #[must_use]
-    pub fn period_s(&self) -> i64 {
-        self.period_days * 86_400
     }
 
     /// The `limits` claim.
@@ -44,10 +106,15 @@ impl Plan {
         })
     }
 
-    /// Of a row whose plan columns have the names of the table.
-    pub(super) fn of_row(row: &AnyRow, id: &str) -> Result<Self, StoreError> {
+    pub(super) fn price(&self) -> Price<'_> {
+        Price { plan: &self.name, cents: self.price_cents, cadence: self.period }
+    }
+
+    /// Of a row with the columns of [`plan_columns`].
+    pub(super) fn of_row(row: &AnyRow) -> Result<Self, StoreError> {
         Ok(Self {
-            id: row.text(id)?,
+            id: row.text("plan_id")?,
+            version: row.int("plan_version")?,
             name: row.text("name")?,
             max_connections: row.int("max_connections")?,
             max_documents: row.int("max_documents")?,
@@ -55,26 +122,183 @@ impl Plan {
             ops_per_minute: row.int("ops_per_minute")?,
             price_cents: row.int("price_cents")?,
             currency: row.text("currency")?,
-            period_days: row.int("period_days")?,
+            period: row.parsed("period")?,
             is_offered: row.int("is_offered")? == 1,
         })
     }
 }
 
-/// The whole catalogue, cheapest first.
+impl PlanTerms {
+    fn checked(mut self) -> Result<Self, PlanError> {
+        self.name = normal_name(&self.name).ok_or(PlanError::Name)?;
+        for (what, limit) in [
+            ("maxConnections", self.max_connections),
+            ("maxDocuments", self.max_documents),
+            ("maxUsersPerDoc", self.max_users_per_doc),
+            ("opsPerMinute", self.ops_per_minute),
+        ] {
+            if !(1..=LIMIT_MAX).contains(&limit) {
+                return Err(PlanError::Limit(what));
+            }
+        }
+        if !(0..=PRICE_CENTS_MAX).contains(&self.price_cents) {
+            return Err(PlanError::Price);
+        }
+        if self.currency.len() != 3 || !self.currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            return Err(PlanError::Currency(self.currency));
+        }
+        Ok(self)
+    }
+
+    fn detail(&self, version: i64) -> Value {
+        json!({
+            "version": version,
+            "priceCents": self.price_cents,
+            "currency": self.currency,
+            "period": self.period.as_str(),
+            "limits": [self.max_connections, self.max_documents, self.max_users_per_doc, self.ops_per_minute],
+        })
+    }
+}
+
+/// Adds a plan to the catalogue; it is on offer at once.
+///
+/// # Errors
+/// [`PlanError::Exists`] if the id is taken, also by a retired plan.
+pub async fn create(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    id: &str,
+    terms: PlanTerms,
+) -> Result<Plan, PlanError> {
+    let is_id = (1..=40).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if !is_id {
+        return Err(PlanError::Id(id.to_owned()));
+    }
+    let terms = terms.checked()?;
+    let now = dashboard.now();
+    let mut tx = dashboard.home.begin().await?;
+    require(&mut tx, actor, Action::ManagePlans, None).await?;
+    let insert =
+        query("INSERT INTO plans (id, is_offered, version) VALUES ($1, 1, 1) ON CONFLICT (id) DO NOTHING");
+    if insert.bind(id.to_owned()).execute(&mut *tx).await?.rows_affected() != 1 {
+        return Err(PlanError::Exists(id.to_owned()));
+    }
+    insert_version(&mut tx, now, id, 1, &terms).await?;
+    audit::append(&mut tx, &Event::new(now, actor, "plan.create", id).with(terms.detail(1))).await?;
+    let plan = find_in(&mut tx, id).await?.ok_or_else(|| PlanError::Missing(id.to_owned()))?;
+    tx.commit().await?;
+    Ok(plan)
+}
+
+/// Gives a plan new terms, for those who pick it from now on. `version` is the one that was read.
+///
+/// # Errors
+/// [`PlanError::Changed`] if the version is an older one.
+pub async fn change(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    id: &str,
+    version: i64,
+    terms: PlanTerms,
+) -> Result<Plan, PlanError> {
+    let terms = terms.checked()?;
+    let now = dashboard.now();
+    let mut tx = dashboard.home.begin().await?;
+    require(&mut tx, actor, Action::ManagePlans, None).await?;
+    let update = query("UPDATE plans SET version = version + 1 WHERE id = $1 AND version = $2");
+    if update.bind(id.to_owned()).bind(version).execute(&mut *tx).await?.rows_affected() != 1 {
+        let is_known = find_in(&mut tx, id).await?.is_some();
+        return Err(if is_known { PlanError::Changed } else { PlanError::Missing(id.to_owned()) });
+    }
+    insert_version(&mut tx, now, id, version + 1, &terms).await?;
+    let detail = terms.detail(version + 1);
+    audit::append(&mut tx, &Event::new(now, actor, "plan.change", id).with(detail)).await?;
+    let plan = find_in(&mut tx, id).await?.ok_or_else(|| PlanError::Missing(id.to_owned()))?;
+    tx.commit().await?;
+    Ok(plan)
+}
+
+/// Takes a plan off the offer, or puts it back on. Who has it keeps it, and is renewed.
+///
+/// # Errors
+/// [`PlanError::Missing`] if there is no such plan.
+pub async fn offer(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    id: &str,
+    is_offered: bool,
+) -> Result<(), PlanError> {
+    let mut tx = dashboard.home.begin().await?;
+    require(&mut tx, actor, Action::ManagePlans, None).await?;
+    let update = query("UPDATE plans SET is_offered = $1 WHERE id = $2");
+    let update = update.bind(i64::from(is_offered)).bind(id.to_owned());
+    if update.execute(&mut *tx).await?.rows_affected() != 1 {
+        return Err(PlanError::Missing(id.to_owned()));
+    }
+    let action = if is_offered { "plan.offer" } else { "plan.retire" };
+    audit::append(&mut tx, &Event::new(dashboard.now(), actor, action, id)).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Takes a plan off the offer: [`offer`] with `false`.
+///
+/// # Errors
+/// As [`offer`].
+pub async fn retire(dashboard: &Dashboard, actor: &Actor, id: &str) -> Result<(), PlanError> {
+    offer(dashboard, actor, id, false).await
+}
+
+async fn insert_version(
+    tx: &mut Tx,
+    now: i64,
+    id: &str,
+    version: i64,
+    terms: &PlanTerms,
+) -> Result<(), StoreError> {
+    let insert = query(
+        "INSERT INTO plan_versions (plan_id, version, name, max_connections, max_documents, max_users_per_doc, \
+         ops_per_minute, price_cents, currency, period, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    );
+    let insert = insert.bind(id.to_owned()).bind(version).bind(terms.name.clone());
+    let insert = insert.bind(terms.max_connections).bind(terms.max_documents).bind(terms.max_users_per_doc);
+    let insert = insert.bind(terms.ops_per_minute).bind(terms.price_cents).bind(terms.currency.clone());
+    insert.bind(terms.period.as_str()).bind(now).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// The whole catalogue in its newest versions, retired plans too, cheapest first.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn list(dashboard: &Dashboard) -> Result<Vec<Plan>, StoreError> {
-    let rows =
-        query("SELECT * FROM plans ORDER BY price_cents, id").fetch_all(dashboard.home.reader()).await?;
-    rows.iter().map(|row| Plan::of_row(row, "id")).collect()
+    let rows = query(concat!(
+        "SELECT ",
+        plan_columns!(),
+        " FROM plans p JOIN plan_versions v ON v.plan_id = p.id AND v.version = p.version \
+         ORDER BY v.price_cents, p.id"
+    ));
+    rows.fetch_all(dashboard.home.reader()).await?.iter().map(Plan::of_row).collect()
 }
 
+const FIND: &str = concat!(
+    "SELECT ",
+    plan_columns!(),
+    " FROM plans p JOIN plan_versions v ON v.plan_id = p.id AND v.version = p.version WHERE p.id = $1"
+);
+
+/// A plan in its newest version.
+///
 /// # Errors
 /// [`StoreError`].
 pub async fn find(dashboard: &Dashboard, id: &str) -> Result<Option<Plan>, StoreError> {
-    let row = query("SELECT * FROM plans WHERE id = $1").bind(id.to_owned());
-    let row = row.fetch_optional(dashboard.home.reader()).await?;
-    row.map(|row| Plan::of_row(&row, "id")).transpose()
+    let row = query(FIND).bind(id.to_owned()).fetch_optional(dashboard.home.reader()).await?;
+    row.map(|row| Plan::of_row(&row)).transpose()
+}
+
+pub(super) async fn find_in(tx: &mut Tx, id: &str) -> Result<Option<Plan>, StoreError> {
+    let row = query(FIND).bind(id.to_owned()).fetch_optional(&mut **tx).await?;
+    row.map(|row| Plan::of_row(&row)).transpose()
 }

@@ -10,9 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::accounts::{self, AccountError};
 use super::config::Config;
-use super::{Dashboard, OpenError, feed, http, keys, oauth};
+use super::{Dashboard, OpenError, feed, http, keys, oauth, subscriptions};
 
-/// How often what is due is looked for: keys that take over, audit entries that wait, tokens that have expired.
+/// How often what is due is looked for: keys that take over, periods that end, audit entries that wait, tokens that have expired.
 const UPKEEP_EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,11 @@ async fn keep_up(dashboard: Arc<Dashboard>) {
             Ok(done) if done != keys::Upkeep::default() => tracing::info!(?done, "keys"),
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the upkeep of keys failed"),
+        }
+        match subscriptions::upkeep(&dashboard).await {
+            Ok(done) if done != subscriptions::Upkeep::default() => tracing::info!(?done, "subscriptions"),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the upkeep of subscriptions failed"),
         }
         if let Err(error) = dashboard.deliver_audit().await {
             tracing::error!(%error, "audit entries could not be delivered");

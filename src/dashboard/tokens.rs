@@ -29,6 +29,10 @@ pub enum TokenError {
     TenantState(TenantState),
     #[error("the app has no active plan; choose one in the dashboard (the free one will do), then ask again")]
     NoPlan,
+    #[error(
+        "the app's plan is switched off, because an invoice is overdue; pay it in the dashboard, then ask again"
+    )]
+    Unpaid,
     #[error(transparent)]
     Key(#[from] KeysError),
     #[error(transparent)]
@@ -40,15 +44,18 @@ pub enum TokenError {
 /// The plan whose limits an app's tokens carry, if the app may have tokens at all.
 ///
 /// # Errors
-/// [`TokenError::TenantState`] or [`TokenError::NoPlan`].
+/// [`TokenError::TenantState`], [`TokenError::NoPlan`] or [`TokenError::Unpaid`].
 pub(super) async fn entitlement(dashboard: &Dashboard, app: &App) -> Result<Plan, TokenError> {
     match tenants::find(dashboard, app.tenant).await? {
         Some(tenant) if tenant.state == TenantState::Active => {}
         Some(tenant) => return Err(TokenError::TenantState(tenant.state)),
         None => return Err(TokenError::TenantState(TenantState::Pending)),
     }
-    let subscription = subscriptions::current(dashboard, app.id).await?;
-    Ok(subscription.ok_or(TokenError::NoPlan)?.plan)
+    match subscriptions::find(dashboard, app.id).await? {
+        Some(subscription) if subscription.entitles(dashboard.now()) => Ok(subscription.plan),
+        Some(subscription) if subscription.disabled_at.is_some() => Err(TokenError::Unpaid),
+        Some(_) | None => Err(TokenError::NoPlan),
+    }
 }
 
 /// A token for an app with these limits.

@@ -28,16 +28,17 @@ pub async fn every_change_is_in_the_chain(stage: Stage) {
             "key.create",
             "app.create",
             "subscription.create",
+            "invoice.issue",
             "app.regenerate_secret",
             "key.rotate",
         ]
     );
     let entries = audit::entries(&stage.dashboard.home, 0, 1000, Some(tenant)).await.unwrap();
-    assert_eq!(entries.len(), 8, "all but the account are the tenant's");
+    assert_eq!(entries.len(), 9, "all but the account are the tenant's");
     assert_eq!(entries[2].event.actor, "command-line");
     assert_eq!(entries[2].event.at, START);
     let (length, hash) = audit::verify(&stage.dashboard.home).await.unwrap();
-    assert_eq!((length, hash), (9, entries[7].hash.clone()));
+    assert_eq!((length, hash), (10, entries[8].hash.clone()));
 }
 
 pub async fn a_changed_entry_breaks_the_chain(stage: Stage) {

@@ -5,6 +5,9 @@
 
 mod apps;
 mod audit;
+mod billing;
+mod billing_webhooks;
+mod books;
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod keys;
@@ -59,6 +62,34 @@ scenarios! {
         an_app_without_a_plan_gets_no_token_and_is_told_why,
         of_many_free_subscriptions_at_once_one_succeeds,
         a_cancelled_plan_runs_to_the_end_of_its_period,
+    ],
+    billing: [
+        a_plans_new_terms_are_for_those_who_come_later,
+        a_plans_terms_are_checked,
+        from_free_to_paid_is_charged_in_full_at_once,
+        a_preview_is_what_then_happens,
+        a_change_of_cadence_begins_a_new_period,
+        a_quote_goes_stale,
+        a_credit_is_carried_over_until_it_is_used,
+        an_unpaid_plan_earns_no_credit,
+        an_overdue_invoice_takes_the_tokens_away_and_payment_brings_them_back,
+        who_never_pays_is_not_renewed,
+        a_cancellation_can_be_taken_back_until_the_period_ends,
+        a_deleted_apps_rest_is_credited,
+        two_dashboards_renew_once,
+        a_suspension_is_not_billed,
+        of_many_changes_to_the_free_plan_one_succeeds,
+        who_may_see_and_who_may_pick,
+        who_tells_nodes_learns_of_new_limits,
+    ],
+    books: [the_books_add_up_over_a_random_history],
+    billing_webhooks: [
+        a_checkout_is_paid_once_however_often_it_is_told,
+        only_the_provider_is_believed,
+        a_secret_is_changed_without_a_gap,
+        a_payment_that_fails_makes_the_invoice_overdue,
+        refunds_and_odd_amounts_are_booked,
+        what_can_not_be_acted_on_is_named,
     ],
     oauth: [
         a_token_says_what_the_contract_says,

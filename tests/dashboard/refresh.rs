@@ -137,7 +137,7 @@ pub async fn a_lapsed_plan_does_not_spend_the_token(stage: Stage) {
     let (tenant, credentials) = stage.ready().await;
     let app = stage.read(tenant, &credentials).await;
     subscriptions::cancel(&stage.dashboard, &stage.operator, &app).await.unwrap();
-    stage.clock.advance(30 * DAY_S - 1);
+    stage.clock.advance(31 * DAY_S - 1);
     let refresh = stage.token(&credentials, OFFLINE).await.text("refresh_token");
     stage.clock.advance(1);
     assert_eq!(stage.refresh(&credentials.client_id, &refresh).await.error(), "unauthorized_client");

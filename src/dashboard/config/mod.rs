@@ -36,6 +36,7 @@ pub struct Config {
     pub keys: KeySettings,
     pub tokens: TokenSettings,
     pub http: HttpSettings,
+    pub billing: BillingSettings,
     pub log: LogSettings,
 }
 
@@ -82,6 +83,29 @@ pub struct HttpSettings {
     pub exempt_networks: Vec<Network>,
 }
 
+/// When invoices are due, what comes after, and who collects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BillingSettings {
+    /// One of `providers`; `None`: operators mark invoices as paid.
+    pub provider: Option<String>,
+    /// From an invoice's issue to the moment it is overdue.
+    pub payment_term_s: i64,
+    /// From then on until its app gets no more tokens.
+    pub grace_s: i64,
+    /// How to pay, where no provider has a checkout.
+    pub instructions: String,
+    pub providers: BTreeMap<String, ProviderSettings>,
+}
+
+/// A hosted checkout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderSettings {
+    /// With placeholders: `billing::providers`.
+    pub checkout_url: String,
+    /// Any of them may sign.
+    pub webhook_secrets: Vec<KeySource>,
+}
+
 impl Config {
     /// A configuration without a file, as tests (and later `dev`) need it: everything in one database, default times.
     #[must_use]
@@ -99,6 +123,7 @@ impl Config {
             keys: KeySettings::default(),
             tokens: TokenSettings::default(),
             http: HttpSettings::default(),
+            billing: BillingSettings::default(),
             log: LogSettings { format: LogFormat::Human, level: LogLevel::Info },
         }
     }
@@ -138,6 +163,19 @@ impl Default for HttpSettings {
             failures_per_account: 100,
             trusted_proxies: Vec::new(),
             exempt_networks: Vec::new(),
+        }
+    }
+}
+
+impl Default for BillingSettings {
+    fn default() -> Self {
+        Self {
+            provider: None,
+            payment_term_s: 7 * 86_400,
+            grace_s: 7 * 86_400,
+            instructions: "Ask the operator of this platform how to pay, and name the invoice's number."
+                .to_owned(),
+            providers: BTreeMap::new(),
         }
     }
 }

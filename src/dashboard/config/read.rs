@@ -1,5 +1,7 @@
 //! From a file's text to a [`Config`], or to what is wrong with it.
 
+mod billing;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -8,6 +10,8 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use toml::Spanned;
+
+use billing::Billing;
 
 use super::{Config, HttpSettings, KeySettings, RegionSettings, TokenSettings};
 use crate::config::{Issuer, LogFormat, LogLevel, LogSettings, Place, Problem, Problems};
@@ -33,6 +37,8 @@ struct File {
     tokens: Tokens,
     #[serde(default)]
     http: Http,
+    #[serde(default)]
+    billing: Billing,
     #[serde(default)]
     log: Log,
 }
@@ -162,6 +168,7 @@ impl Reader<'_> {
         let keys = self.keys(file.keys);
         Some(Config {
             http: self.http(file.http),
+            billing: self.billing(file.billing),
             log: self.log(file.log),
             listen: listen?,
             issuer: issuer?,

@@ -117,7 +117,9 @@ impl From<sqlx::Error> for OAuthError {
 impl From<TokenError> for OAuthError {
     fn from(error: TokenError) -> Self {
         match error {
-            TokenError::NoPlan | TokenError::TenantState(_) => Self::unauthorized_client(error),
+            TokenError::NoPlan | TokenError::Unpaid | TokenError::TenantState(_) => {
+                Self::unauthorized_client(error)
+            }
             TokenError::Signer(error @ SignerError::Overloaded)
             | TokenError::Key(KeysError::Signer(error @ SignerError::Overloaded)) => Self::overloaded(&error),
             error => Self::internal(&error),

@@ -1,6 +1,7 @@
 //! What is refused in a configuration, and how it is said.
 
 use super::*;
+use crate::dashboard::config::BillingSettings;
 
 const MINIMAL: &str = "[dashboard]\nissuer = \"https://auth.example.com\"\noperator_email = \"ops@example.com\"\n\
                        [database]\nhome = \"sqlite:/var/lib/a.db\"\n[master_keys]\n1 = { file = \"k\" }\n";
@@ -19,6 +20,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.tokens, TokenSettings::default());
     assert_eq!(config.keys, KeySettings::default());
     assert_eq!(config.http, HttpSettings::default());
+    assert_eq!(config.billing, BillingSettings::default());
     assert_eq!(config.regions.len(), 6);
     assert_eq!(config.regions[&LicenseRegion::EuWest1].db_code, "shard-01-eu-west-1");
 }
@@ -30,20 +32,34 @@ fn the_documented_file_holds_every_default() {
     assert_eq!(config.tokens, TokenSettings::default());
     assert_eq!(config.keys, KeySettings::default());
     assert_eq!(config.http, HttpSettings::default());
+    assert_eq!(config.billing, BillingSettings::default());
     assert_eq!(config.listen.port(), 8090);
 }
 
 #[test]
 fn the_documented_file_names_every_key() {
     let documented = include_str!("../../../../tuning/dashboard.toml");
-    for section in ["dashboard", "database", "regions.aws-eu-west-1", "keys", "tokens", "http", "log"] {
+    let sections = [
+        "dashboard",
+        "database",
+        "regions.aws-eu-west-1",
+        "keys",
+        "tokens",
+        "http",
+        "billing",
+        "billing.providers.x",
+        "log",
+    ];
+    for section in sections {
         // What serde says of an unknown key lists the known ones.
         let text = format!("[{section}]\nno_such_key = 1\n");
         let error = toml::from_str::<File>(&text).err().unwrap().to_string();
         let known: Vec<_> = error.split('`').skip(3).step_by(2).collect();
         assert!(!known.is_empty(), "{error}");
         for key in known {
-            let is_there = |line: &str| line.trim_start_matches('#').starts_with(&format!("{key} = "));
+            let forms = [format!("{key} = "), format!("[{section}.{key}.")];
+            let is_there =
+                |line: &str| forms.iter().any(|form| line.trim_start_matches('#').starts_with(form));
             assert!(documented.lines().any(is_there), "{section}.{key} is not documented");
         }
     }
@@ -95,4 +111,31 @@ fn master_keys_and_regions_say_what_they_are() {
     assert!(found[0].contains("must say where the key is"), "{found:?}");
     let found = problems(&MINIMAL.replace("[master_keys]\n1 = { file = \"k\" }\n", ""));
     assert!(found[0].contains("generate-master-key"), "{found:?}");
+}
+
+#[test]
+fn a_payment_provider_has_a_checkout_and_secrets() {
+    let acme = |url: &str, secrets: &str| {
+        format!(
+            "[billing]\nprovider = \"acme\"\n[billing.providers.acme]\ncheckout_url = \"{url}\"\n\
+             webhook_secrets = [{secrets}]\n"
+        )
+    };
+    let good =
+        acme("https://pay.example.com/{invoiceId}?a={amountCents}", "{ env = \"OLD\" }, { file = \"new\" }");
+    let config = parse(&format!("{MINIMAL}{good}"), "f").unwrap();
+    assert_eq!(config.billing.provider.as_deref(), Some("acme"));
+    assert_eq!(config.billing.providers["acme"].webhook_secrets.len(), 2);
+    for (text, said) in [
+        (acme("https://pay.example.com/", "{ env = \"A\" }"), "with {invoiceId} in it"),
+        (acme("https://pay.example.com/{invoiceId}/{tenant}", "{ env = \"A\" }"), "with {invoiceId} in it"),
+        (acme("https://pay.example.com/{invoiceId}", ""), "must say where each secret is"),
+        (acme("https://pay.example.com/{invoiceId}", "{ }"), "must say where each secret is"),
+        ("[billing]\nprovider = \"acme\"\n".to_owned(), "or the name of a section [billing.providers.…]"),
+        (good.replace("providers.acme", "providers.manual"), "and not manual"),
+        ("[billing]\ngrace_days = 400\n".to_owned(), "a whole number from 0 to 365 days"),
+    ] {
+        let found = problems_with(&text);
+        assert!(found.iter().any(|problem| problem.contains(said)), "{text}: {found:?}");
+    }
 }

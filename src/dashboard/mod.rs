@@ -15,6 +15,7 @@
 pub mod access;
 pub mod accounts;
 pub mod admin;
+pub mod api_keys;
 pub mod apps;
 pub mod audit;
 pub mod clock;
@@ -22,7 +23,10 @@ pub mod config;
 mod domains;
 mod feed;
 mod http;
+mod idempotency;
+pub mod invitations;
 pub mod keys;
+pub mod mail;
 pub mod master;
 pub mod members;
 pub mod nodes;
@@ -32,6 +36,7 @@ pub mod plans;
 pub mod random;
 pub mod region;
 mod serve;
+pub mod sign_up;
 mod signer;
 pub mod store;
 pub mod subscriptions;
@@ -45,6 +50,7 @@ use std::sync::Arc;
 use clock::Clock;
 use config::Config;
 use feed::Feed;
+use mail::{MailError, Mailer};
 use master::{MasterKeyError, MasterKeys};
 use passwords::Passwords;
 use region::LicenseRegion;
@@ -69,6 +75,7 @@ pub struct Dashboard {
     signer: Signer,
     throttle: Throttle,
     feed: Feed,
+    mailer: Mailer,
 }
 
 /// Why a dashboard could not be opened.
@@ -78,6 +85,8 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
+    #[error(transparent)]
+    Mail(#[from] MailError),
 }
 
 impl Dashboard {
@@ -119,6 +128,7 @@ impl Dashboard {
             passwords: Passwords::new(),
             throttle: Throttle::new(),
             feed: Feed::new(),
+            mailer: Mailer::open(&config.mail)?,
             config,
             clock,
             home,

@@ -36,7 +36,8 @@ fn the_documented_file_holds_every_default() {
 #[test]
 fn the_documented_file_names_every_key() {
     let documented = include_str!("../../../../tuning/dashboard.toml");
-    for section in ["dashboard", "database", "regions.aws-eu-west-1", "keys", "tokens", "http", "log"] {
+    for section in ["dashboard", "database", "regions.aws-eu-west-1", "keys", "tokens", "http", "mail", "log"]
+    {
         // What serde says of an unknown key lists the known ones.
         let text = format!("[{section}]\nno_such_key = 1\n");
         let error = toml::from_str::<File>(&text).err().unwrap().to_string();
@@ -46,6 +47,21 @@ fn the_documented_file_names_every_key() {
             let is_there = |line: &str| line.trim_start_matches('#').starts_with(&format!("{key} = "));
             assert!(documented.lines().any(is_there), "{section}.{key} is not documented");
         }
+    }
+}
+
+#[test]
+fn mail_goes_to_one_place() {
+    for (text, target) in [
+        ("smtp_url = { env = \"SMTP\" }", MailTarget::Smtp(KeySource::Environment("SMTP".to_owned()))),
+        ("directory = \"mail\"", MailTarget::Directory("mail".into())),
+    ] {
+        let config = parse(&format!("{MINIMAL}[mail]\nfrom = \"a@b\"\n{text}\n"), "f").unwrap();
+        assert_eq!(config.mail, Some(MailSettings { from: "a@b".to_owned(), target }));
+    }
+    for text in ["", "smtp_url = {}", "directory = \"mail\"\nsmtp_url = { env = \"SMTP\" }"] {
+        let said = problems_with(&format!("[mail]\nfrom = \"a@b\"\n{text}\n"));
+        assert!(said[0].contains("[mail] must say where letters go"), "{said:?}");
     }
 }
 

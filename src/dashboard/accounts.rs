@@ -256,6 +256,14 @@ async fn set_password(
     Ok(())
 }
 
+/// # Errors
+/// [`StoreError`].
+pub async fn find(dashboard: &Dashboard, account: Uuid) -> Result<Option<Account>, StoreError> {
+    let row = query("SELECT * FROM accounts WHERE id = $1 AND disabled_at IS NULL").bind(account.to_string());
+    let row = row.fetch_optional(dashboard.home.reader()).await?;
+    row.map(|row| of_row(&row)).transpose()
+}
+
 /// The account with this e-mail address.
 ///
 /// # Errors
@@ -265,14 +273,6 @@ pub async fn by_email(dashboard: &Dashboard, email: &str) -> Result<Option<Accou
         .bind(email.trim().to_lowercase())
         .fetch_optional(dashboard.home.reader())
         .await?;
-    row.map(|row| of_row(&row)).transpose()
-}
-
-/// # Errors
-/// [`StoreError`].
-pub async fn find(dashboard: &Dashboard, account: Uuid) -> Result<Option<Account>, StoreError> {
-    let row = query("SELECT * FROM accounts WHERE id = $1 AND disabled_at IS NULL").bind(account.to_string());
-    let row = row.fetch_optional(dashboard.home.reader()).await?;
     row.map(|row| of_row(&row)).transpose()
 }
 

@@ -8,7 +8,7 @@
 //! - Details name things by id and say which fields changed, never an app's metadata, which stays in its region, and
 //!   never a secret.
 
-mod search;
+mod find;
 
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
@@ -22,7 +22,7 @@ use super::access::Actor;
 use super::random;
 use super::store::{Columns, Database, StoreError, Tx, query};
 
-pub use search::{Filter, SearchError, search};
+pub use find::{FindError, Wanted, find};
 
 /// Entries of an outbox that one call of [`deliver`] takes along at once.
 const DELIVERED_MAX: i64 = 500;

@@ -71,7 +71,7 @@ impl Mailer {
     ///
     /// # Errors
     /// [`MailError`] says what of the settings is wrong.
-    pub fn open(settings: &Option<MailSettings>) -> Result<Self, MailError> {
+    pub fn open(settings: Option<&MailSettings>) -> Result<Self, MailError> {
         let Some(settings) = settings else { return Ok(Self(None)) };
         let from = settings.from.parse().map_err(|_| MailError::From(settings.from.clone()))?;
         let way = match &settings.target {
@@ -148,7 +148,7 @@ mod tests {
     async fn a_letter_is_a_file_in_the_directory() {
         let directory = tempfile::tempdir().unwrap();
         let target = MailTarget::Directory(directory.path().join("mail"));
-        let mailer = Mailer::open(&settings("WireSocket <no-reply@example.com>", target)).unwrap();
+        let mailer = Mailer::open(settings("WireSocket <no-reply@example.com>", target).as_ref()).unwrap();
         let letter = Letter { to: "a@example.com".into(), subject: "Grüße".into(), text: "Hello".into() };
         mailer.send(letter).await.unwrap();
         let file = std::fs::read_dir(directory.path().join("mail")).unwrap().next().unwrap().unwrap().path();
@@ -160,7 +160,7 @@ mod tests {
     async fn a_recipient_can_add_no_header() {
         let directory = tempfile::tempdir().unwrap();
         let target = MailTarget::Directory(directory.path().to_owned());
-        let mailer = Mailer::open(&settings("a@example.com", target)).unwrap();
+        let mailer = Mailer::open(settings("a@example.com", target).as_ref()).unwrap();
         let to = "a@example.com\r\nBcc: b@example.com".to_owned();
         let sent = mailer.send(Letter { to, subject: String::new(), text: String::new() }).await;
         assert!(matches!(sent, Err(MailError::Recipient(_))), "{sent:?}");
@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_settings_it_says_so() {
-        let mailer = Mailer::open(&None).unwrap();
+        let mailer = Mailer::open(None).unwrap();
         let letter = Letter { to: "a@example.com".into(), subject: String::new(), text: String::new() };
         assert!(matches!(mailer.send(letter).await, Err(MailError::NotConfigured)));
         assert!(!mailer.is_configured());
@@ -177,6 +177,6 @@ mod tests {
     #[test]
     fn a_wrong_sender_is_refused_at_the_start() {
         let target = MailTarget::Directory("x".into());
-        assert!(matches!(Mailer::open(&settings("nobody", target)), Err(MailError::From(_))));
+        assert!(matches!(Mailer::open(settings("nobody", target).as_ref()), Err(MailError::From(_))));
     }
 }

@@ -128,7 +128,7 @@ impl Dashboard {
             passwords: Passwords::new(),
             throttle: Throttle::new(),
             feed: Feed::new(),
-            mailer: Mailer::open(&config.mail)?,
+            mailer: Mailer::open(config.mail.as_ref())?,
             config,
             clock,
             home,

@@ -153,7 +153,7 @@ pub async fn a_wrong_request_is_told_what_is_wrong(stage: Stage) {
     for (body, status, pointer, said) in [
         ("", 400, "", "no JSON"),
         ("{", 400, "", "no JSON"),
-        ("[]", 422, "", "invalid length"),
+        ("[]", 422, "", "a JSON object"),
         (r#"{"region":"aws-eu-west-1"}"#, 422, "/name", "missing field"),
         (r#"{"name":"A","region":"aws-eu-west-1","plan":"free"}"#, 422, "/plan", "unknown field \"plan\""),
         (r#"{"name":7,"region":"aws-eu-west-1"}"#, 422, "/name", "string"),

@@ -10,7 +10,7 @@ use wiresocket::dashboard::access::{Actor, MEMBER_ROLES, Role};
 use wiresocket::dashboard::apps::{self, NewApp};
 use wiresocket::dashboard::region::LicenseRegion;
 use wiresocket::dashboard::store::query;
-use wiresocket::dashboard::{api_keys, audit, invitations, keys, members, nodes};
+use wiresocket::dashboard::{api_keys, audit, invitations, keys, members, nodes, tenants};
 
 use crate::stage::{PASSWORD, Stage};
 
@@ -138,6 +138,9 @@ impl Cast {
         if row.path.ends_with("/approve") {
             self.run("DELETE FROM signing_keys WHERE tenant_id = $1").await;
         }
+        if row.path.contains("/keys/") {
+            self.ensure_key().await;
+        }
         let mut path = row.path.replace("{tenant}", &self.tenant.to_string()).replace("{plan}", "free");
         for name in ["account", "invitation", "app", "kid", "node", "apiKey"] {
             let name_in_path = format!("{{{name}}}");
@@ -147,6 +150,16 @@ impl Cast {
             }
         }
         path
+    }
+
+    /// The tenant has a key that signs.
+    async fn ensure_key(&self) {
+        let (dashboard, operator) = (&self.stage.dashboard, &self.stage.operator);
+        let keys = keys::list(dashboard, operator, self.tenant).await.unwrap();
+        if !keys.iter().any(|key| key.state == "active") {
+            self.run("UPDATE tenants SET state = 'pending' WHERE id = $1").await;
+            tenants::approve(dashboard, operator, self.tenant).await.unwrap();
+        }
     }
 
     async fn make(&mut self, what: &str, path: &str) -> String {

@@ -107,7 +107,7 @@ async fn list(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(example = json!({ "name": "Notes", "region": "aws-eu-west-1", "allowedDomains": ["notes.example.com"] }))]
+#[schema(as = NewApp, example = json!({ "name": "Notes", "region": "aws-eu-west-1", "allowedDomains": ["notes.example.com"] }))]
 struct NewAppBody {
     /// 1 to 100 characters.
     #[schema(min_length = 1, max_length = 100)]

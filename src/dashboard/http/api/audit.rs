@@ -25,7 +25,7 @@ use super::tenants::known;
 use super::{Here, Problem};
 use crate::dashboard::Dashboard;
 use crate::dashboard::access::Actor;
-use crate::dashboard::audit::{self, Entry, Filter};
+use crate::dashboard::audit::{self, Entry, Wanted};
 
 /// Entries that an export reads at once.
 const EXPORTED_AT_ONCE: i64 = 500;
@@ -111,6 +111,7 @@ struct AuditQuery {
 #[into_params(parameter_in = Query)]
 struct ExportQuery {
     /// `ndjson` if it is left out.
+    #[param(inline)]
     format: Option<Format>,
     /// Only this action (`app.create`), or all of a noun (`app`).
     action: Option<String>,
@@ -132,18 +133,18 @@ enum Format {
 }
 
 impl AuditQuery {
-    fn filter(&self, tenant: Option<Uuid>) -> Filter {
+    fn wanted(&self, tenant: Option<Uuid>) -> Wanted {
         let text = |given: &Option<String>| given.clone().unwrap_or_default();
         let (action, actor, target) = (text(&self.action), text(&self.actor), text(&self.target));
-        Filter { tenant, action, actor, target, since: self.since, until: self.until }
+        Wanted { tenant, action, actor, target, since: self.since, until: self.until }
     }
 }
 
 impl ExportQuery {
-    fn filter(self, tenant: Option<Uuid>) -> Filter {
+    fn wanted(self, tenant: Option<Uuid>) -> Wanted {
         let Self { action, actor, target, since, until, .. } = self;
         let text = Option::unwrap_or_default;
-        Filter { tenant, action: text(action), actor: text(actor), target: text(target), since, until }
+        Wanted { tenant, action: text(action), actor: text(actor), target: text(target), since, until }
     }
 }
 
@@ -214,8 +215,8 @@ async fn page_of(
     uri: &Uri,
 ) -> Result<Response, Problem> {
     let paging = Paging::new("audit", uri, query.limit, query.cursor.as_deref())?;
-    let (filter, before) = (query.filter(tenant), paging.after_as()?);
-    let found = audit::search(dashboard, actor, &filter, before, paging.to_read()).await?;
+    let (wanted, before) = (query.wanted(tenant), paging.after_as()?);
+    let found = audit::find(dashboard, actor, &wanted, before, paging.to_read()).await?;
     Ok(paging.render(found.into_iter().map(AuditEntry::from).collect(), |entry| entry.seq.to_string()))
 }
 
@@ -226,9 +227,9 @@ async fn all_of(
     query: ExportQuery,
 ) -> Result<Response, Problem> {
     let format = query.format.unwrap_or(Format::Ndjson);
-    let filter = query.filter(tenant);
+    let wanted = query.wanted(tenant);
     // The first part is read here, so that a refusal is one.
-    let first = audit::search(&dashboard, &actor, &filter, None, EXPORTED_AT_ONCE).await?;
+    let first = audit::find(&dashboard, &actor, &wanted, None, EXPORTED_AT_ONCE).await?;
     // One part waits while another is sent: an export takes no more memory, however long it is.
     let (parts, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -241,7 +242,7 @@ async fn all_of(
             if parts.send(Ok(Bytes::from(std::mem::take(&mut text)))).await.is_err() || is_last {
                 return;
             }
-            found = match audit::search(&dashboard, &actor, &filter, next, EXPORTED_AT_ONCE).await {
+            found = match audit::find(&dashboard, &actor, &wanted, next, EXPORTED_AT_ONCE).await {
                 Ok(found) => found,
                 Err(error) => {
                     tracing::error!(%error, "an export of the audit log broke off");

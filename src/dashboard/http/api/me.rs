@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -61,7 +61,6 @@ struct Membership {
 #[utoipa::path(get, path = "/api/v1/me", tag = "me", operation_id = "readMe",
     responses((status = 200, description = "The caller", body = Me)))]
 async fn read(State(dashboard): Here, Caller(actor): Caller) -> Result<Response, Problem> {
-    use axum::response::IntoResponse;
     match actor.principal {
         Principal::ApiKey(id) => Ok(Entity(of_key(&dashboard, &actor, id).await?).into_response()),
         Principal::Account(id) => Ok(Entity(of_account(&dashboard, &actor, id).await?).into_response()),

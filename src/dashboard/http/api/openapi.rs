@@ -107,7 +107,7 @@ const REFUSALS: &[(&str, u16, &str)] = &[
 ];
 
 /// Adds what holds for every route.
-pub(super) fn finish(document: OpenApi, issuer: &Issuer) -> Extension<Document> {
+pub(super) fn finish(document: OpenApi, issuer: &Issuer) -> Document {
     let mut document = serde_json::to_value(document).unwrap_or_default();
     document["servers"] = json!([{ "url": issuer.as_str() }]);
     let tag = |(name, description): &(&str, &str)| json!({ "name": name, "description": description });
@@ -124,7 +124,7 @@ pub(super) fn finish(document: OpenApi, issuer: &Issuer) -> Extension<Document> 
             complete(path, method, operation);
         }
     }
-    Extension(Document(document.to_string().into()))
+    Document(document.to_string().into())
 }
 
 /// Adds to an operation what its path and method bring along.

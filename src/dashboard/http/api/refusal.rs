@@ -7,7 +7,7 @@ use crate::dashboard::access::Denied;
 use crate::dashboard::accounts::AccountError;
 use crate::dashboard::api_keys::ApiKeyError;
 use crate::dashboard::apps::AppError;
-use crate::dashboard::audit::SearchError;
+use crate::dashboard::audit::FindError;
 use crate::dashboard::invitations::InvitationError;
 use crate::dashboard::keys::KeysError;
 use crate::dashboard::mail::MailError;
@@ -169,11 +169,11 @@ impl From<ApiKeyError> for Problem {
     }
 }
 
-impl From<SearchError> for Problem {
-    fn from(error: SearchError) -> Self {
+impl From<FindError> for Problem {
+    fn from(error: FindError) -> Self {
         match error {
-            SearchError::Denied(error) => error.into(),
-            SearchError::Store(error) => error.into(),
+            FindError::Denied(error) => error.into(),
+            FindError::Store(error) => error.into(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::dashboard::store::{StoreError, query};
 
 /// What is looked for; empty texts match everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct Wanted {
     /// `None`: of all tenants, and of none, which is for operators.
     pub tenant: Option<Uuid>,
     /// An action such as `app.create`, or a noun such as `app`.
@@ -23,7 +23,7 @@ pub struct Filter {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum SearchError {
+pub enum FindError {
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error(transparent)]
@@ -33,17 +33,17 @@ pub enum SearchError {
 /// At most `limit` entries, newest first, before the entry `before` if one is given.
 ///
 /// # Errors
-/// [`SearchError`].
-pub async fn search(
+/// [`FindError`].
+pub async fn find(
     dashboard: &Dashboard,
     actor: &Actor,
-    filter: &Filter,
+    wanted: &Wanted,
     before: Option<i64>,
     limit: i64,
-) -> Result<Vec<Entry>, SearchError> {
+) -> Result<Vec<Entry>, FindError> {
     let mut tx = dashboard.home.begin_read().await?;
-    let right = if filter.tenant.is_some() { Action::ReadAudit } else { Action::ReadAllAudit };
-    require(&mut tx, actor, right, filter.tenant).await?;
+    let right = if wanted.tenant.is_some() { Action::ReadAudit } else { Action::ReadAllAudit };
+    require(&mut tx, actor, right, wanted.tenant).await?;
     let rows = query(
         "SELECT * FROM audit_log WHERE seq < $1 AND ($2 = '' OR tenant_id = $2) \
          AND ($3 = '' OR action = $3 OR substr(action, 1, length($3) + 1) = $3 || '.') \
@@ -51,9 +51,9 @@ pub async fn search(
          ORDER BY seq DESC LIMIT $8",
     );
     let rows = rows.bind(before.unwrap_or(i64::MAX));
-    let rows = rows.bind(filter.tenant.map(|tenant| tenant.to_string()).unwrap_or_default());
-    let rows = rows.bind(filter.action.clone()).bind(filter.actor.clone()).bind(filter.target.clone());
-    let rows = rows.bind(filter.since.unwrap_or(i64::MIN)).bind(filter.until.unwrap_or(i64::MAX)).bind(limit);
+    let rows = rows.bind(wanted.tenant.map(|tenant| tenant.to_string()).unwrap_or_default());
+    let rows = rows.bind(wanted.action.clone()).bind(wanted.actor.clone()).bind(wanted.target.clone());
+    let rows = rows.bind(wanted.since.unwrap_or(i64::MIN)).bind(wanted.until.unwrap_or(i64::MAX)).bind(limit);
     let rows = rows.fetch_all(&mut *tx).await.map_err(StoreError::from)?;
     Ok(rows.iter().map(Entry::of_row).collect::<Result<_, _>>()?)
 }

@@ -127,7 +127,7 @@ fn read(source: &KeySource) -> Result<String, MailError> {
 
 async fn write(directory: &Path, letter: Vec<u8>) -> Result<(), MailError> {
     let path = directory.join(format!("{}.eml", random::word()));
-    let failed = |path: PathBuf| |source| MailError::File { path, source };
+    let failed = |path: PathBuf| move |source| MailError::File { path, source };
     let (directory, target) = (directory.to_owned(), path.clone());
     let written = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(directory)?;

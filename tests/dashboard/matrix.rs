@@ -56,6 +56,8 @@ GET    /nodes                                           200 403 403 403 403  403
 POST   /nodes/enrolment-secrets                         201 403 403 403 403  403 401  node.create_enrolment
 GET    /nodes/{node}                                    200 403 403 403 403  403 401
 DELETE /nodes/{node}                                    204 403 403 403 403  403 401  node.remove
+POST   /nodes/{node}/drain                              200 403 403 403 403  403 401  node.drain
+POST   /nodes/{node}/undrain                            200 403 403 403 403  403 401  node.undrain
 GET    /tenants/{tenant}/api-keys                       200 200 200 200 200  404 401
 POST   /tenants/{tenant}/api-keys                       201 201 201 201 403  404 401  api_key.create
 GET    /tenants/{tenant}/api-keys/{apiKey}              200 200 200 200 200  404 401
@@ -197,7 +199,12 @@ impl Cast {
                     capacity: 1,
                     version: "0.1.0".to_owned(),
                 };
-                nodes::enrol(dashboard, operator, &secret, node).await.unwrap().node.to_string()
+                let name = node.name.clone();
+                let enrolled = nodes::enrol(dashboard, operator, &secret, node).await.unwrap();
+                if path.ends_with("/undrain") {
+                    nodes::drain(dashboard, operator, &name).await.unwrap();
+                }
+                enrolled.node.to_string()
             }
             "apiKey" => {
                 let role = if tenant.is_some() { Role::Developer } else { Role::Operator };

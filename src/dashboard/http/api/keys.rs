@@ -17,7 +17,7 @@ use super::tenants::known;
 use super::{Here, Problem};
 use crate::dashboard::Dashboard;
 use crate::dashboard::access::Actor;
-use crate::dashboard::keys::{self, KeyStatus, KeysError};
+use crate::dashboard::keys::{self, KeyStatus};
 
 pub(super) fn routes() -> OpenApiRouter<std::sync::Arc<Dashboard>> {
     OpenApiRouter::new()
@@ -164,6 +164,6 @@ async fn revoke(
 
 async fn show(dashboard: &Dashboard, actor: &Actor, tenant: Uuid, kid: &str) -> Result<Response, Problem> {
     let found = keys::list(dashboard, actor, tenant).await?.into_iter().find(|key| key.kid == kid);
-    let key = found.ok_or_else(|| KeysError::Missing(kid.to_owned()));
-    Ok(Entity(SigningKey::from(key.map_err(|_| Problem::not_found("there is no such key"))?)).into_response())
+    let key = found.ok_or_else(|| Problem::not_found("there is no such key"))?;
+    Ok(Entity(SigningKey::from(key)).into_response())
 }

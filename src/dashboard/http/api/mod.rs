@@ -36,8 +36,6 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::{Extension, Router, middleware};
 use utoipa_axum::router::OpenApiRouter;
 
-pub(in crate::dashboard) use identity::actor_of;
-
 use super::Problem;
 use crate::dashboard::Dashboard;
 

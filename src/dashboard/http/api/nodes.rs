@@ -19,7 +19,12 @@ use crate::dashboard::access::Actor;
 use crate::dashboard::nodes::{self, NodeError};
 
 pub(super) fn routes() -> OpenApiRouter<std::sync::Arc<Dashboard>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(enrolment)).routes(routes!(read, remove))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(enrolment))
+        .routes(routes!(read, remove))
+        .routes(routes!(drain))
+        .routes(routes!(undrain))
 }
 
 /// A server that editors connect to, as it last spoke of itself.
@@ -139,6 +144,32 @@ async fn remove(
     let node = find(&dashboard, &actor, id).await?;
     nodes::remove(&dashboard, &actor, &node.name).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Drain a node
+///
+/// For operators. It takes no new sessions and asks the living ones to go elsewhere.
+#[utoipa::path(post, path = "/api/v1/nodes/{node}/drain", tag = "nodes", operation_id = "drainNode",
+    responses((status = 200, description = "It will drain", body = Node)))]
+async fn drain(State(dashboard): Here, Caller(actor): Caller, At(id): At<Uuid>) -> Result<Response, Problem> {
+    let node = find(&dashboard, &actor, id).await?;
+    nodes::drain(&dashboard, &actor, &node.name).await?;
+    Ok(Entity(Node::from(find(&dashboard, &actor, id).await?)).into_response())
+}
+
+/// End a drain
+///
+/// For operators. The node takes sessions again.
+#[utoipa::path(post, path = "/api/v1/nodes/{node}/undrain", tag = "nodes", operation_id = "undrainNode",
+    responses((status = 200, description = "It takes sessions", body = Node)))]
+async fn undrain(
+    State(dashboard): Here,
+    Caller(actor): Caller,
+    At(id): At<Uuid>,
+) -> Result<Response, Problem> {
+    let node = find(&dashboard, &actor, id).await?;
+    nodes::undrain(&dashboard, &actor, &node.name).await?;
+    Ok(Entity(Node::from(find(&dashboard, &actor, id).await?)).into_response())
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -30,7 +30,9 @@ pub(super) async fn once(
     next: Next,
 ) -> Result<Response, Problem> {
     let actor = request.extensions().get::<Actor>().filter(|actor| actor.principal != Principal::Anonymous);
-    let (Method::POST, Some(actor)) = (request.method(), actor) else { return Ok(next.run(request).await) };
+    let Some(actor) = actor.filter(|_| request.method() == Method::POST) else {
+        return Ok(next.run(request).await);
+    };
     let Some(text) = key_of(request.headers())? else { return Ok(next.run(request).await) };
     let key = Key { actor: actor.name(), text };
     let (parts, body) = request.into_parts();

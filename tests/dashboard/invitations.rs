@@ -11,7 +11,7 @@ use crate::stage::{Answer, PASSWORD, Stage};
 
 async fn invite(stage: &Stage, by: &Actor, tenant: Uuid, email: &str, role: Role) -> (Uuid, String) {
     let made = invitations::create(&stage.dashboard, by, tenant, email, role).await.unwrap();
-    (made.id, stage.invitation_token(email))
+    (made.id, stage.invitation_token(&email.trim().to_lowercase()))
 }
 
 async fn accept(stage: &Stage, body: Value) -> Answer {

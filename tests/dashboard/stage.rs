@@ -98,7 +98,8 @@ impl Stage {
             .filter(|(_, text)| text.contains(&format!("To: {email}")))
             .collect();
         letters.sort();
-        letters.into_iter().map(|(_, text)| text).collect()
+        // Long lines are quoted-printable: what they hold is ASCII, so only the soft breaks matter.
+        letters.into_iter().map(|(_, text)| text.replace("=\r\n", "").replace("=3D", "=")).collect()
     }
 
     /// The token in the newest letter to somebody.

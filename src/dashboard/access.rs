@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use uuid::Uuid;
 
+use super::api_keys;
 use super::store::{Columns, StoreError, Tx, query};
 
 /// On whose behalf something is done, and from where; each audit entry holds it.
@@ -21,6 +22,8 @@ pub enum Principal {
     /// Nobody known: sign-up, an app's own client at the token endpoint.
     Anonymous,
     Account(Uuid),
+    /// Automation, with the rights of its key and never more than whoever made the key has now.
+    ApiKey(Uuid),
     /// A node, with its own credential; it has no rights but to speak of itself.
     Node(Uuid),
     /// Whoever may run `wiresocket admin` on the host: an operator.
@@ -50,12 +53,26 @@ impl Actor {
         Self { principal: Principal::Anonymous, address }
     }
 
+    /// Whom [`Actor::name`] wrote, from no address: to ask later what somebody may who set something going.
+    #[must_use]
+    pub(super) fn of_name(name: &str) -> Self {
+        let id = |text: &str| text.parse().ok();
+        let principal = match name.split_once(':') {
+            Some(("account", text)) => id(text).map(Principal::Account),
+            Some(("api-key", text)) => id(text).map(Principal::ApiKey),
+            None if name == "command-line" => Some(Principal::CommandLine),
+            _ => None,
+        };
+        Self { principal: principal.unwrap_or(Principal::Anonymous), address: None }
+    }
+
     /// As the audit log writes it.
     #[must_use]
     pub fn name(&self) -> String {
         match &self.principal {
             Principal::Anonymous => "anonymous".to_owned(),
             Principal::Account(id) => format!("account:{id}"),
+            Principal::ApiKey(id) => format!("api-key:{id}"),
             Principal::Node(id) => format!("node:{id}"),
             Principal::CommandLine => "command-line".to_owned(),
             Principal::System => "system".to_owned(),
@@ -82,6 +99,12 @@ pub const MEMBER_ROLES: [(Role, &str); 4] = [
 ];
 
 impl Role {
+    /// Whether it may do everything that the other may.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        RIGHTS.iter().all(|(action, _)| may(self, *action) || !may(other, *action))
+    }
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         MEMBER_ROLES.iter().find(|(role, _)| *role == self).map_or("operator", |(_, name)| name)
@@ -124,6 +147,8 @@ pub enum Action {
     ChangeSubscriptions,
     ReadAudit,
     ReadUsage,
+    /// Of one's own rights at most: the table says who may have any, the role of a key what it may.
+    ManageApiKeys,
 }
 
 use Action as A;
@@ -157,6 +182,7 @@ pub const RIGHTS: &[(Action, &[Role])] = &[
     (A::ChangeSubscriptions, &[Operator, Owner, Billing]),
     (A::ReadAudit, &[Operator, Owner, Admin]),
     (A::ReadUsage, EVERYBODY),
+    (A::ManageApiKeys, EVERYBODY),
 ];
 
 #[must_use]
@@ -191,6 +217,7 @@ pub async fn require(tx: &mut Tx, actor: &Actor, action: Action, tenant: Option<
         Principal::CommandLine | Principal::System => return Ok(()),
         Principal::Anonymous | Principal::Node(_) => return Err(Denied::NotLoggedIn),
         Principal::Account(id) => id,
+        Principal::ApiKey(id) => return api_keys::require(tx, id, action, tenant).await,
     };
     let row = query("SELECT is_operator FROM accounts WHERE id = $1 AND disabled_at IS NULL")
         .bind(account.to_string())
@@ -244,6 +271,25 @@ mod tests {
         assert!(!may(Billing, A::ReadApps) && !may(Billing, A::RegenerateSecrets));
         assert!(may(Billing, A::ChangeSubscriptions) && may(Developer, A::ChangeApps));
         assert!(!may(Admin, A::ManageOwners), "an admin can't make himself an owner");
+    }
+
+    #[test]
+    fn a_role_covers_what_may_nothing_else() {
+        assert!(MEMBER_ROLES.iter().all(|(role, _)| Operator.covers(*role) && Owner.covers(*role)));
+        assert!(Admin.covers(Developer) && Admin.covers(Admin) && !Admin.covers(Owner));
+        assert!(!Admin.covers(Billing), "money is not the admin's");
+        assert!(!Developer.covers(Billing) && !Billing.covers(Developer) && !Owner.covers(Operator));
+    }
+
+    #[test]
+    fn an_actor_is_read_back_from_its_name() {
+        for principal in
+            [Principal::Account(Uuid::max()), Principal::ApiKey(Uuid::max()), Principal::CommandLine]
+        {
+            let actor = Actor { principal, address: None };
+            assert_eq!(Actor::of_name(&actor.name()), actor);
+        }
+        assert_eq!(Actor::of_name("account:x").principal, Principal::Anonymous);
     }
 
     #[test]

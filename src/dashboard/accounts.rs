@@ -7,7 +7,7 @@ use super::access::{Action, Actor, Denied, require};
 use super::audit::{self, Event};
 use super::passwords::PasswordError;
 use super::random;
-use super::store::{Columns, StoreError, query};
+use super::store::{Columns, StoreError, Tx, query};
 
 const EMAIL_BYTES_MAX: usize = 254;
 const NAME_CHARS_MAX: usize = 100;
@@ -50,7 +50,7 @@ pub fn is_email(text: &str) -> bool {
     text.len() <= EMAIL_BYTES_MAX && !user.is_empty() && !host.is_empty() && clean(user) && clean(host)
 }
 
-fn normal_email(text: &str) -> Result<String, AccountError> {
+pub(super) fn normal_email(text: &str) -> Result<String, AccountError> {
     let email = text.trim().to_lowercase();
     if is_email(&email) { Ok(email) } else { Err(AccountError::Email(text.to_owned())) }
 }
@@ -100,26 +100,47 @@ async fn insert(
     is_operator: bool,
     one_time: bool,
 ) -> Result<Uuid, AccountError> {
-    let (email, name) = (normal_email(email)?, normal_name(name).ok_or(AccountError::Name)?);
     let (id, now) = (random::guid(), dashboard.now());
     let mut tx = dashboard.home.begin().await?;
     if is_operator {
         require(&mut tx, actor, Action::ManageAccounts, None).await?;
     }
+    let new = NewAccount { id, email, name, hash, is_operator, one_time };
+    insert_within(&mut tx, actor, now, new).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(id)
+}
+
+/// An account that no table has yet; `hash` is its password's.
+pub(super) struct NewAccount<'a> {
+    pub id: Uuid,
+    pub email: &'a str,
+    pub name: &'a str,
+    pub hash: String,
+    pub is_operator: bool,
+    pub one_time: bool,
+}
+
+/// Within the transaction that also makes what the account is for.
+pub(super) async fn insert_within(
+    tx: &mut Tx,
+    actor: &Actor,
+    now: i64,
+    new: NewAccount<'_>,
+) -> Result<(), AccountError> {
+    let (email, name) = (normal_email(new.email)?, normal_name(new.name).ok_or(AccountError::Name)?);
     let insert = query(
         "INSERT INTO accounts (id, email, name, password_hash, must_change_password, is_operator, created_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (email) DO NOTHING",
     );
-    let insert = insert.bind(id.to_string()).bind(email.clone()).bind(name).bind(hash);
-    let insert = insert.bind(i64::from(one_time)).bind(i64::from(is_operator)).bind(now);
-    let inserted = insert.execute(&mut *tx).await.map_err(StoreError::from)?;
+    let insert = insert.bind(new.id.to_string()).bind(email.clone()).bind(name).bind(new.hash);
+    let insert = insert.bind(i64::from(new.one_time)).bind(i64::from(new.is_operator)).bind(now);
+    let inserted = insert.execute(&mut **tx).await.map_err(StoreError::from)?;
     if inserted.rows_affected() == 0 {
         return Err(AccountError::Exists(email));
     }
-    let detail = serde_json::json!({ "operator": is_operator });
-    audit::append(&mut tx, &Event::new(now, actor, "account.create", id).with(detail)).await?;
-    tx.commit().await.map_err(StoreError::from)?;
-    Ok(id)
+    let detail = serde_json::json!({ "operator": new.is_operator });
+    Ok(audit::append(tx, &Event::new(now, actor, "account.create", new.id).with(detail)).await?)
 }
 
 /// Makes the configured operator if there is none yet; the one-time password, if it did. Two dashboards that start at
@@ -233,6 +254,14 @@ async fn set_password(
     audit::append(&mut tx, &Event::new(now, actor, "account.password", account)).await?;
     tx.commit().await.map_err(StoreError::from)?;
     Ok(())
+}
+
+/// # Errors
+/// [`StoreError`].
+pub async fn find(dashboard: &Dashboard, account: Uuid) -> Result<Option<Account>, StoreError> {
+    let row = query("SELECT * FROM accounts WHERE id = $1 AND disabled_at IS NULL").bind(account.to_string());
+    let row = row.fetch_optional(dashboard.home.reader()).await?;
+    row.map(|row| of_row(&row)).transpose()
 }
 
 /// The account with this e-mail address.

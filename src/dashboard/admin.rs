@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::access::Actor;
+use super::access::{Actor, Role};
 use super::accounts::{self, AccountError};
+use super::api_keys::{self, ApiKeyError, NewApiKey};
 use super::apps::{self, AppError, NewApp};
 use super::audit::{self, Broken};
 use super::billing::invoices::{self, Invoice, InvoiceError};
@@ -95,6 +96,17 @@ pub enum Command {
         #[arg(long, default_value_t = 1, value_name = "N")]
         days: i64,
     },
+    /// Make an API key, an operators' one unless a tenant is named; printed this once
+    CreateApiKey {
+        name: String,
+        #[arg(long, requires = "role")]
+        tenant: Option<Uuid>,
+        #[arg(long, requires = "tenant", value_parser = ["owner", "admin", "developer", "billing"])]
+        role: Option<String>,
+        /// For how many days [default: until it is revoked]
+        #[arg(long, value_name = "N")]
+        days: Option<i64>,
+    },
     /// List the nodes with their states and loads
     ListNodes,
     /// Take a node out of the registry; its credential is dead at once
@@ -129,6 +141,8 @@ pub enum AdminError {
     Keys(#[from] KeysError),
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    ApiKey(#[from] ApiKeyError),
     #[error(transparent)]
     Audit(#[from] Broken),
 }
@@ -231,6 +245,13 @@ async fn carry_out(dashboard: &Dashboard, command: Command) -> Result<Value, Adm
         Command::CreateEnrolmentSecret { uses, days } => {
             let secret = nodes::create_enrolment(dashboard, &actor, uses, days).await?;
             Ok(json!({ "enrolmentSecret": secret, "uses": uses, "days": days }))
+        }
+        Command::CreateApiKey { name, tenant, role, days } => {
+            let role = role.and_then(|role| role.parse().ok()).unwrap_or(Role::Operator);
+            let expires_at = days.map(|days| dashboard.now().saturating_add(days.saturating_mul(86_400)));
+            let new = NewApiKey { name, role, expires_at };
+            let created = api_keys::create(dashboard, &actor, tenant, new).await?;
+            Ok(json!({ "apiKey": created.secret, "id": created.key.id, "role": role.as_str() }))
         }
         Command::ListNodes => Ok(nodes::list(dashboard, &actor).await?.iter().map(node_json).collect()),
         Command::RemoveNode { name } => {

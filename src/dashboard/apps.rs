@@ -23,7 +23,7 @@ pub const DOMAINS_MAX: usize = 3;
 /// Apps of one tenant in one region: a bound on what a list reads.
 pub const APPS_PER_REGION_MAX: i64 = 1000;
 
-const SECRET_PREFIX: &str = "wsk_";
+const SECRET_PREFIX: &str = "wss_";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct App {

@@ -8,6 +8,8 @@
 //! - Details name things by id and say which fields changed, never an app's metadata, which stays in its region, and
 //!   never a secret.
 
+mod find;
+
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use uuid::Uuid;
@@ -19,6 +21,8 @@ use ring::digest;
 use super::access::Actor;
 use super::random;
 use super::store::{Columns, Database, StoreError, Tx, query};
+
+pub use find::{FindError, Wanted, find};
 
 /// Entries of an outbox that one call of [`deliver`] takes along at once.
 const DELIVERED_MAX: i64 = 500;

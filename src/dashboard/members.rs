@@ -24,6 +24,8 @@ pub enum MemberError {
     Exists,
     #[error("this account is no member")]
     Missing,
+    #[error("the member was changed by somebody else in the meantime; load it again")]
+    Changed,
     #[error("a tenant needs an owner: make somebody else one first")]
     LastOwner,
     #[error(transparent)]
@@ -91,13 +93,28 @@ pub async fn change(
     account: Uuid,
     role: Option<Role>,
 ) -> Result<(), MemberError> {
+    change_from(dashboard, actor, tenant, account, None, role).await
+}
+
+/// The same if the role is still the one that was read.
+///
+/// # Errors
+/// [`MemberError::Changed`] if it is not.
+pub async fn change_from(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    tenant: Uuid,
+    account: Uuid,
+    read: Option<Role>,
+    role: Option<Role>,
+) -> Result<(), MemberError> {
     if role == Some(Role::Operator) {
         return Err(MemberError::Role);
     }
     let now = dashboard.now();
     let mut tx = dashboard.home.begin().await?;
     // The tenant's row is locked first: two owners who remove each other do so one after the other.
-    let lock = query("UPDATE tenants SET version = version + 1 WHERE id = $1").bind(tenant.to_string());
+    let lock = query("UPDATE tenants SET version = version WHERE id = $1").bind(tenant.to_string());
     lock.execute(&mut *tx).await?;
     let before = role_in(&mut tx, tenant, account).await?.ok_or(MemberError::Missing);
     let wanted = match (&before, role) {
@@ -106,6 +123,9 @@ pub async fn change(
     };
     require(&mut tx, actor, wanted, Some(tenant)).await?;
     let before = before?;
+    if read.is_some_and(|read| read != before) {
+        return Err(MemberError::Changed);
+    }
     let statement = match role {
         Some(role) => {
             query("UPDATE members SET role = $3 WHERE tenant_id = $1 AND account_id = $2 AND role <> $3")
@@ -155,6 +175,6 @@ pub async fn list(dashboard: &Dashboard, actor: &Actor, tenant: Uuid) -> Result<
     Ok(rows.iter().map(member).collect::<Result<_, _>>()?)
 }
 
-fn action_for(role: Role) -> Action {
+pub(super) fn action_for(role: Role) -> Action {
     if role == Role::Owner { Action::ManageOwners } else { Action::ManageMembers }
 }

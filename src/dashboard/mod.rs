@@ -15,6 +15,7 @@
 pub mod access;
 pub mod accounts;
 pub mod admin;
+pub mod api_keys;
 pub mod apps;
 pub mod audit;
 pub mod billing;
@@ -23,7 +24,10 @@ pub mod config;
 mod domains;
 mod feed;
 mod http;
+mod idempotency;
+pub mod invitations;
 pub mod keys;
+pub mod mail;
 pub mod master;
 pub mod members;
 pub mod nodes;
@@ -33,6 +37,7 @@ pub mod plans;
 pub mod random;
 pub mod region;
 mod serve;
+pub mod sign_up;
 mod signer;
 pub mod store;
 pub mod subscriptions;
@@ -47,6 +52,7 @@ use billing::providers::{Providers, WebhookSecretError};
 use clock::Clock;
 use config::Config;
 use feed::Feed;
+use mail::{MailError, Mailer};
 use master::{MasterKeyError, MasterKeys};
 use passwords::Passwords;
 use region::LicenseRegion;
@@ -72,6 +78,7 @@ pub struct Dashboard {
     throttle: Throttle,
     feed: Feed,
     payments: Providers,
+    mailer: Mailer,
 }
 
 /// Why a dashboard could not be opened.
@@ -83,6 +90,7 @@ pub enum OpenError {
     MasterKey(#[from] MasterKeyError),
     #[error(transparent)]
     WebhookSecret(#[from] WebhookSecretError),
+    Mail(#[from] MailError),
 }
 
 impl Dashboard {
@@ -125,6 +133,7 @@ impl Dashboard {
             throttle: Throttle::new(),
             feed: Feed::new(),
             payments: Providers::read(&config.billing)?,
+            mailer: Mailer::open(config.mail.as_ref())?,
             config,
             clock,
             home,

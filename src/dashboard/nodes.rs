@@ -86,6 +86,8 @@ pub enum NodeError {
     Bounds,
     #[error("there is no node called {0}")]
     Missing(String),
+    #[error("the node {name} is {} already", .wanted.as_str())]
+    Wanted { name: String, wanted: NodeState },
     #[error(
         "the node's credential is not valid; another node of its name may have enrolled since, or it was removed"
     )]
@@ -241,6 +243,56 @@ pub async fn heartbeat(
     let row = update.fetch_optional(&mut *tx).await?.ok_or(NodeError::Credential)?;
     tx.commit().await?;
     Ok(if row.text("wanted_state")? == "draining" { NodeState::Draining } else { NodeState::Active })
+}
+
+/// Has a node drained: it refuses new sessions and asks the living ones to leave, spread over its `drain.spread_s`.
+///
+/// # Errors
+/// [`NodeError::Missing`] if there is none of this name, [`NodeError::Wanted`] if that is what it does already.
+pub async fn drain(dashboard: &Dashboard, actor: &Actor, name: &str) -> Result<(), NodeError> {
+    set_draining(dashboard, actor, name, true).await
+}
+
+/// Calls a drain off, or ends it: the node takes sessions again, without a restart.
+///
+/// # Errors
+/// [`NodeError::Missing`] if there is none of this name, [`NodeError::Wanted`] if that is what it does already.
+pub async fn undrain(dashboard: &Dashboard, actor: &Actor, name: &str) -> Result<(), NodeError> {
+    set_draining(dashboard, actor, name, false).await
+}
+
+/// [`drain`] or [`undrain`].
+///
+/// # Errors
+/// Theirs.
+pub async fn set_draining(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    name: &str,
+    is_draining: bool,
+) -> Result<(), NodeError> {
+    let (wanted, action) = match is_draining {
+        true => (NodeState::Draining, "node.drain"),
+        false => (NodeState::Active, "node.undrain"),
+    };
+    let mut tx = dashboard.home.begin().await?;
+    require(&mut tx, actor, Action::ManageNodes, None).await?;
+    let update =
+        query("UPDATE nodes SET wanted_state = $1 WHERE name = $2 AND wanted_state <> $1 RETURNING id");
+    let updated = update.bind(wanted.as_str()).bind(name.to_owned()).fetch_optional(&mut *tx).await?;
+    let Some(row) = updated else {
+        let found = query("SELECT id FROM nodes WHERE name = $1").bind(name.to_owned());
+        let name = name.to_owned();
+        return Err(match found.fetch_optional(&mut *tx).await? {
+            Some(_) => NodeError::Wanted { name, wanted },
+            None => NodeError::Missing(name),
+        });
+    };
+    let event = Event::new(dashboard.now(), actor, action, row.text("id")?);
+    audit::append(&mut tx, &event.with(serde_json::json!({ "name": name }))).await?;
+    tx.commit().await?;
+    dashboard.feed.wake();
+    Ok(())
 }
 
 /// Every node, by name.

@@ -39,7 +39,13 @@ pub fn word() -> String {
 /// therefore be guessed; 256 random bits can't, so slowness would add nothing but load on the token endpoint.
 #[must_use]
 pub fn fingerprint(secret: &str) -> String {
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, secret.as_bytes()))
+    fingerprint_of(secret.as_bytes())
+}
+
+/// SHA-256 of bytes, as text.
+#[must_use]
+pub fn fingerprint_of(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, bytes))
 }
 
 /// Compares in a time that depends on the lengths alone.

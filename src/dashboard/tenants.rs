@@ -12,7 +12,7 @@ use super::audit::{self, Event};
 use super::keys::{self, KeysError};
 use super::members::{self, MemberError};
 use super::random;
-use super::store::{Columns, StoreError, query};
+use super::store::{Columns, StoreError, Tx, query};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TenantState {
@@ -39,6 +39,8 @@ pub enum TenantError {
     Name,
     #[error("there is no tenant {0}")]
     Missing(Uuid),
+    #[error("the tenant was changed by somebody else in the meantime; load it again")]
+    Changed,
     #[error("the tenant is {is}, and only a tenant that is {wanted} can become {becomes}")]
     State { is: TenantState, wanted: TenantState, becomes: TenantState },
     #[error(transparent)]
@@ -101,13 +103,58 @@ pub async fn create(
     if actor.principal != Principal::Account(owner) {
         require(&mut tx, actor, Action::ReviewTenants, None).await?;
     }
-    let insert =
-        query("INSERT INTO tenants (id, name, state, created_at, version) VALUES ($1, $2, 'pending', $3, 1)");
-    insert.bind(id.to_string()).bind(name).bind(now).execute(&mut *tx).await?;
-    audit::append(&mut tx, &Event::new(now, actor, "tenant.create", id).of_tenant(id)).await?;
-    members::insert(&mut tx, actor, now, id, owner, Role::Owner).await?;
+    insert_within(&mut tx, actor, now, id, name, owner).await?;
     tx.commit().await?;
     Ok(id)
+}
+
+/// Whether the actor may make tenants that others own.
+///
+/// # Errors
+/// [`TenantError::Denied`] unless it is an operator.
+pub async fn may_create_for_others(dashboard: &Dashboard, actor: &Actor) -> Result<(), TenantError> {
+    let mut tx = dashboard.home.begin_read().await?;
+    Ok(require(&mut tx, actor, Action::ReviewTenants, None).await?)
+}
+
+/// A pending tenant with its first owner, within the transaction that may also make the owner's account.
+pub(super) async fn insert_within(
+    tx: &mut Tx,
+    actor: &Actor,
+    now: i64,
+    id: Uuid,
+    name: String,
+    owner: Uuid,
+) -> Result<(), TenantError> {
+    let insert =
+        query("INSERT INTO tenants (id, name, state, created_at, version) VALUES ($1, $2, 'pending', $3, 1)");
+    insert.bind(id.to_string()).bind(name).bind(now).execute(&mut **tx).await?;
+    audit::append(tx, &Event::new(now, actor, "tenant.create", id).of_tenant(id)).await?;
+    Ok(members::insert(tx, actor, now, id, owner, Role::Owner).await?)
+}
+
+/// Gives a tenant another name. `version` is the one that was read: a change in between is not overwritten.
+///
+/// # Errors
+/// [`TenantError::Changed`] if the version is an older one.
+pub async fn rename(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    tenant: Uuid,
+    version: i64,
+    name: &str,
+) -> Result<(), TenantError> {
+    let name = normal_name(name).ok_or(TenantError::Name)?;
+    let mut tx = dashboard.home.begin().await?;
+    require(&mut tx, actor, Action::RenameTenant, Some(tenant)).await?;
+    let update = query("UPDATE tenants SET name = $1, version = version + 1 WHERE id = $2 AND version = $3");
+    let update = update.bind(name).bind(tenant.to_string()).bind(version);
+    if update.execute(&mut *tx).await?.rows_affected() != 1 {
+        return Err(TenantError::Changed);
+    }
+    let event = Event::new(dashboard.now(), actor, "tenant.rename", tenant).of_tenant(tenant);
+    audit::append(&mut tx, &event).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Makes a pending tenant active, with its first key pair. Both or neither.

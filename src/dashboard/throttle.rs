@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use uuid::Uuid;
+
 pub const WINDOW_S: i64 = 600;
 const WINDOWS_MAX: usize = 100_000;
 
@@ -14,6 +16,9 @@ const WINDOWS_MAX: usize = 100_000;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
     JwksOf(IpAddr),
+    ApiFrom(IpAddr),
+    ApiBy(Uuid),
+    SignUpFrom(IpAddr),
     FailuresFrom(IpAddr),
     /// Of a `client_id` or an e-mail address.
     FailuresOf(String),

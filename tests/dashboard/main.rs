@@ -3,6 +3,7 @@
 //! Every scenario runs on SQLite as a test of its own, and on PostgreSQL within one test that starts a cluster for all.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod api;
 mod apps;
 mod audit;
 mod billing;
@@ -10,7 +11,9 @@ mod billing_webhooks;
 mod books;
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod invitations;
 mod keys;
+mod matrix;
 mod nodes;
 mod oauth;
 mod plans;
@@ -125,6 +128,29 @@ scenarios! {
         a_feed_begins_with_everything_and_goes_on_with_what_changes,
         a_feed_goes_on_where_it_was_left,
         a_feed_ends_with_its_credential,
+    ],
+    matrix: [
+        every_route_answers_each_role_as_the_table_says_and_is_in_the_audit_log,
+    ],
+    api: [
+        a_key_has_its_makers_rights_of_now_and_no_more,
+        a_key_ends_with_its_time_with_its_maker_key_and_when_it_is_revoked,
+        an_edit_needs_the_etag_that_was_read,
+        of_two_edits_at_once_one_succeeds,
+        a_wrong_request_is_told_what_is_wrong,
+        a_list_comes_in_pages,
+        a_request_with_a_key_takes_effect_once,
+        of_many_requests_with_one_key_at_once_one_takes_effect,
+        requests_are_counted_by_address_and_by_key,
+        the_audit_log_can_be_searched_and_exported,
+        the_document_holds_together,
+    ],
+    invitations: [
+        who_has_an_account_joins_with_it,
+        who_has_none_makes_one,
+        a_link_is_good_once_and_for_seven_days,
+        an_invitation_is_as_good_as_its_inviter,
+        if_the_mail_fails_nobody_is_invited,
     ],
     audit: [
         every_change_is_in_the_chain,

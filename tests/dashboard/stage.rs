@@ -12,10 +12,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
 use uuid::Uuid;
-use wiresocket::dashboard::access::Actor;
+use wiresocket::dashboard::access::{Actor, Principal, Role};
+use wiresocket::dashboard::api_keys::{self, NewApiKey};
 use wiresocket::dashboard::apps::{self, App, Credentials, NewApp};
 use wiresocket::dashboard::clock::Clock;
-use wiresocket::dashboard::config::Config;
+use wiresocket::dashboard::config::{Config, MailSettings, MailTarget};
 use wiresocket::dashboard::master::MasterKeys;
 use wiresocket::dashboard::region::LicenseRegion;
 use wiresocket::dashboard::{self, Dashboard, accounts, subscriptions, tenants};
@@ -33,12 +34,15 @@ pub struct Stage {
     pub operator: Actor,
     /// Goes with the stage.
     _dir: Option<TempDir>,
+    /// Where its letters go.
+    mail: Option<Arc<TempDir>>,
 }
 
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub json: Value,
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -70,7 +74,44 @@ impl Stage {
     pub async fn on(home: &str, eu: &str) -> Self {
         let mut config = Self::config(home, eu);
         config.http.failures_per_address = 5;
-        Self::with(config, MasterKeys::ephemeral(&[1])).await
+        Self::with_mail(config).await
+    }
+
+    /// With letters that can be read.
+    pub async fn with_mail(mut config: Config) -> Self {
+        let mail = tempfile::tempdir().unwrap();
+        let target = MailTarget::Directory(mail.path().to_owned());
+        config.mail = Some(MailSettings { from: "WireSocket <no-reply@example.com>".to_owned(), target });
+        let mut stage = Self::with(config, MasterKeys::ephemeral(&[1])).await;
+        stage.mail = Some(Arc::new(mail));
+        stage
+    }
+
+    /// What was written to somebody, newest last.
+    pub fn letters_to(&self, email: &str) -> Vec<String> {
+        let directory = std::fs::read_dir(self.mail.as_ref().unwrap().path()).unwrap();
+        let mut letters: Vec<_> = directory
+            .map(|file| file.unwrap().path())
+            .map(|path| {
+                (path.metadata().unwrap().modified().unwrap(), std::fs::read_to_string(path).unwrap())
+            })
+            .filter(|(_, text)| text.contains(&format!("To: {email}")))
+            .collect();
+        letters.sort();
+        // Long lines are quoted-printable: what they hold is ASCII, so only the soft breaks matter.
+        letters.into_iter().map(|(_, text)| text.replace("=\r\n", "").replace("=3D", "=")).collect()
+    }
+
+    /// The token in the newest letter to somebody.
+    pub fn invitation_token(&self, email: &str) -> String {
+        let letter = self.letters_to(email).pop().expect("a letter");
+        let (_, token) = letter.split_once("/invitation#").expect("a link");
+        token.split_whitespace().next().unwrap().to_owned()
+    }
+
+    /// The directory of the letters, to make it unusable.
+    pub fn mail_directory(&self) -> std::path::PathBuf {
+        self.mail.as_ref().unwrap().path().to_owned()
     }
 
     pub fn config(home: &str, eu: &str) -> Config {
@@ -83,13 +124,19 @@ impl Stage {
     pub async fn with(config: Config, master: MasterKeys) -> Self {
         let clock = Clock::standing_at(START);
         let dashboard = Dashboard::open_with(config, clock.clone(), master).await.unwrap();
-        Self { dashboard, clock, operator: Actor::command_line(), _dir: None }
+        Self { dashboard, clock, operator: Actor::command_line(), _dir: None, mail: None }
     }
 
     /// The same databases with another configuration, as after a restart.
     pub async fn restarted(&self, config: Config, master: MasterKeys) -> Self {
         let dashboard = Dashboard::open_with(config, self.clock.clone(), master).await.unwrap();
-        Self { dashboard, clock: self.clock.clone(), operator: self.operator.clone(), _dir: None }
+        Self {
+            dashboard,
+            clock: self.clock.clone(),
+            operator: self.operator.clone(),
+            _dir: None,
+            mail: self.mail.clone(),
+        }
     }
 
     pub async fn account(&self, email: &str) -> Uuid {
@@ -100,7 +147,7 @@ impl Stage {
     /// An active tenant and its owner.
     pub async fn tenant(&self, owner: &str) -> (Uuid, Actor) {
         let owner = Actor::account(self.account(owner).await, None);
-        let wiresocket::dashboard::access::Principal::Account(id) = owner.principal else { unreachable!() };
+        let Principal::Account(id) = owner.principal else { unreachable!() };
         let tenant = tenants::create(&self.dashboard, &owner, "Acme", id).await.unwrap();
         tenants::approve(&self.dashboard, &self.operator, tenant).await.unwrap();
         (tenant, owner)
@@ -140,7 +187,7 @@ impl Stage {
         let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
         let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, json }
+        Answer { status: parts.status, headers: parts.headers, json, bytes: bytes.to_vec() }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -169,6 +216,18 @@ impl Stage {
         self.send_from(ip, request, Body::from(body.join("&"))).await
     }
 
+    /// An API key's secret, made by `maker`.
+    pub async fn api_key(&self, maker: &Actor, tenant: Option<Uuid>, role: Role) -> String {
+        let new = NewApiKey { name: "Test".to_owned(), role, expires_at: None };
+        api_keys::create(&self.dashboard, maker, tenant, new).await.unwrap().secret
+    }
+
+    /// A request of the management API.
+    pub fn call<'a>(&'a self, method: &str, path: &str) -> Call<'a> {
+        let path = if path.starts_with("/api/v1") { path.to_owned() } else { format!("/api/v1{path}") };
+        Call { stage: self, request: Request::builder().method(method).uri(path), ip: "192.0.2.1" }
+    }
+
     pub async fn token(&self, credentials: &Credentials, scope: &str) -> Answer {
         self.post("/connect/token", &client_credentials(credentials, scope)).await
     }
@@ -190,6 +249,41 @@ impl Stage {
         let answer = self.jwks(tenant).await;
         let keys = answer.json["keys"].as_array().unwrap();
         keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// A request of the management API that is being put together.
+pub struct Call<'a> {
+    stage: &'a Stage,
+    request: axum::http::request::Builder,
+    ip: &'a str,
+}
+
+impl<'a> Call<'a> {
+    pub fn by(self, key: &str) -> Self {
+        self.with("authorization", &format!("Bearer {key}"))
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub fn from(mut self, ip: &'a str) -> Self {
+        self.ip = ip;
+        self
+    }
+
+    pub async fn send(self) -> Answer {
+        self.stage.send_from(self.ip, self.request, Body::empty()).await
+    }
+
+    pub async fn json(self, body: Value) -> Answer {
+        self.with("content-type", "application/json").text(&body.to_string()).await
+    }
+
+    pub async fn text(self, body: &str) -> Answer {
+        self.stage.send_from(self.ip, self.request, Body::from(body.to_owned())).await
     }
 }
 

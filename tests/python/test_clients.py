@@ -5,55 +5,15 @@
 
 WIRESOCKET_BIN names the binary; without it, it is cargo's debug build.
 """
-import json
-import os
-import pathlib
-import socket
-import subprocess
-import tempfile
 import unittest
 
 import jwt
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-BINARY = os.environ.get("WIRESOCKET_BIN", str(TARGET / "debug" / "wiresocket"))
+from dashboard import Dashboard
+
 SCOPE = "WireSocket.API offline_access"
-
-
-class Dashboard:
-    """`wiresocket dashboard` on a database of its own; its issuer is its own address."""
-
-    def __init__(self):
-        self.directory = tempfile.TemporaryDirectory()
-        path = pathlib.Path(self.directory.name)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            address = "127.0.0.1:%d" % free.getsockname()[1]
-        self.issuer = f"http://{address}"
-        self.config = path / "dashboard.toml"
-        subprocess.run([BINARY, "admin", "generate-master-key", path / "key"], check=True, capture_output=True)
-        self.config.write_text(
-            f'[dashboard]\nlisten = "{address}"\nissuer = "{self.issuer}"\noperator_email = "ops@example.com"\n'
-            f'[database]\nhome = "sqlite:{path / "home.db"}"\n[master_keys]\n1 = {{ file = "{path / "key"}" }}\n'
-        )
-        command = [BINARY, "dashboard", "--config", self.config]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if "listening" in line:
-                return
-        raise RuntimeError("the dashboard ended before it listened")
-
-    def admin(self, *arguments):
-        command = [BINARY, "admin", "--config", self.config, *arguments]
-        return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-
-    def stop(self):
-        self.process.terminate()
-        self.process.communicate()
-        self.directory.cleanup()
-        return self.process.returncode
 
 
 class Clients(unittest.TestCase):

@@ -9,7 +9,7 @@ mod read;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::{Issuer, LoadError, LogFormat, LogLevel, LogSettings};
 use crate::limits::Network;
@@ -37,7 +37,24 @@ pub struct Config {
     pub tokens: TokenSettings,
     pub http: HttpSettings,
     pub billing: BillingSettings,
+    /// `None`: no mail is sent, and nobody can be invited.
+    pub mail: Option<MailSettings>,
     pub log: LogSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailSettings {
+    /// An address, or `Name <address>`.
+    pub from: String,
+    pub target: MailTarget,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MailTarget {
+    /// Where the relay's URL is, which holds a password.
+    Smtp(KeySource),
+    /// Each letter a file: for development and tests.
+    Directory(PathBuf),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +91,8 @@ pub struct TokenSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
     pub jwks_per_10_minutes: u32,
+    /// Requests of the management API, per address and per API key.
+    pub api_per_10_minutes: u32,
     /// Failed log-ins and client authentications.
     pub failures_per_address: u32,
     /// The same of one client or account, from all addresses together.
@@ -124,6 +143,7 @@ impl Config {
             tokens: TokenSettings::default(),
             http: HttpSettings::default(),
             billing: BillingSettings::default(),
+            mail: None,
             log: LogSettings { format: LogFormat::Human, level: LogLevel::Info },
         }
     }
@@ -159,6 +179,7 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             jwks_per_10_minutes: 20,
+            api_per_10_minutes: 6000,
             failures_per_address: 30,
             failures_per_account: 100,
             trusted_proxies: Vec::new(),

@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use billing::Billing;
 
-use super::{Config, HttpSettings, KeySettings, RegionSettings, TokenSettings};
+use super::{Config, HttpSettings, KeySettings, MailSettings, MailTarget, RegionSettings, TokenSettings};
 use crate::config::{Issuer, LogFormat, LogLevel, LogSettings, Place, Problem, Problems};
 use crate::dashboard::master::KeySource;
 use crate::dashboard::region::LicenseRegion;
@@ -37,6 +37,7 @@ struct File {
     tokens: Tokens,
     #[serde(default)]
     http: Http,
+    mail: Option<Spanned<Mail>>,
     #[serde(default)]
     billing: Billing,
     #[serde(default)]
@@ -93,10 +94,19 @@ struct Tokens {
 #[serde(deny_unknown_fields)]
 struct Http {
     jwks_per_10_minutes: Given<i64>,
+    api_per_10_minutes: Given<i64>,
     failures_per_address: Given<i64>,
     failures_per_account: Given<i64>,
     trusted_proxies: Option<Vec<Spanned<String>>>,
     exempt_networks: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mail {
+    from: String,
+    smtp_url: Option<Source>,
+    directory: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -104,6 +114,16 @@ struct Http {
 struct Log {
     format: Given<String>,
     level: Given<String>,
+}
+
+impl Source {
+    fn read(self) -> Option<KeySource> {
+        match self {
+            Self { file: Some(file), env: None } => Some(KeySource::File(file.into())),
+            Self { file: None, env: Some(variable) } => Some(KeySource::Environment(variable)),
+            _ => None,
+        }
+    }
 }
 
 /// The configuration in `text`; `file` is what problems call it.
@@ -169,6 +189,7 @@ impl Reader<'_> {
         Some(Config {
             http: self.http(file.http),
             billing: self.billing(file.billing),
+            mail: file.mail.and_then(|mail| self.mail(mail)),
             log: self.log(file.log),
             listen: listen?,
             issuer: issuer?,
@@ -298,14 +319,11 @@ impl Reader<'_> {
                 continue;
             };
             let offset = source.span().start;
-            match source.into_inner() {
-                Source { file: Some(file), env: None } => {
-                    keys.insert(number, KeySource::File(file.into()));
+            match source.into_inner().read() {
+                Some(source) => {
+                    keys.insert(number, source);
                 }
-                Source { file: None, env: Some(variable) } => {
-                    keys.insert(number, KeySource::Environment(variable));
-                }
-                _ => {
+                None => {
                     let message = format!(
                         "master_keys.{number} must say where the key is: {{ file = \"PATH\" }} or {{ env = \"VARIABLE\" }}"
                     );
@@ -391,12 +409,14 @@ impl Reader<'_> {
             u32::try_from(rate).unwrap_or(0)
         };
         let jwks = rate("http.jwks_per_10_minutes", given.jwks_per_10_minutes, default.jwks_per_10_minutes);
+        let api = rate("http.api_per_10_minutes", given.api_per_10_minutes, default.api_per_10_minutes);
         let address =
             rate("http.failures_per_address", given.failures_per_address, default.failures_per_address);
         let account =
             rate("http.failures_per_account", given.failures_per_account, default.failures_per_account);
         HttpSettings {
             jwks_per_10_minutes: jwks,
+            api_per_10_minutes: api,
             failures_per_address: address,
             failures_per_account: account,
             trusted_proxies: self.networks("http.trusted_proxies", given.trusted_proxies),
@@ -407,6 +427,22 @@ impl Reader<'_> {
     fn networks(&mut self, key: &str, given: Option<Vec<Spanned<String>>>) -> Vec<Network> {
         let given = given.unwrap_or_default();
         given.iter().filter_map(|item| self.parsed(key, item, "networks such as \"10.0.0.0/8\"")).collect()
+    }
+
+    fn mail(&mut self, given: Spanned<Mail>) -> Option<MailSettings> {
+        let offset = given.span().start;
+        let Mail { from, smtp_url, directory } = given.into_inner();
+        let target = match (smtp_url.map(Source::read), directory) {
+            (Some(Some(source)), None) => Some(MailTarget::Smtp(source)),
+            (None, Some(directory)) => Some(MailTarget::Directory(directory.into())),
+            _ => None,
+        };
+        if target.is_none() {
+            let message = "[mail] must say where letters go: smtp_url = { file = \"PATH\" } or { env = \"VARIABLE\" }, \
+                           or directory = \"PATH\"";
+            self.problem(offset, message.to_owned());
+        }
+        Some(MailSettings { from, target: target? })
     }
 
     fn log(&mut self, given: Log) -> LogSettings {

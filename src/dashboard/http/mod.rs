@@ -1,6 +1,7 @@
 //! What the dashboard serves, and the limits on who asks.
 
 mod billing;
+mod api;
 mod jwks;
 mod nodes;
 mod problem;
@@ -38,6 +39,7 @@ pub fn router(dashboard: Arc<Dashboard>) -> Router {
         .route("/health", get(health))
         .merge(nodes::router())
         .merge(billing::router())
+        .merge(api::router(&dashboard))
         .method_not_allowed_fallback(wrong_method)
         .fallback(async || Problem::not_found("there is nothing at this address"))
         // Last: a fallback set after it would take the place of the layer's, which answers OPTIONS.

@@ -155,7 +155,8 @@ impl From<NodeError> for Problem {
                 Self::bad_request(error.to_string())
             }
             NodeError::Missing(_) => Self::not_found(error.to_string()),
-            NodeError::Denied(_) => Self::forbidden(error.to_string()),
+            NodeError::Wanted { .. } => Self::conflict(error.to_string()),
+            NodeError::Denied(error) => error.into(),
             NodeError::Store(error) => error.into(),
         }
     }

@@ -8,7 +8,7 @@ use sqlx::{AnyPool, SqlSafeStr};
 /// A set of tables. One database may hold both, as it does in a single-region installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schema {
-    /// Accounts, tenants, members, signing keys, plans, subscriptions, invoices, nodes, audit.
+    /// Accounts, tenants, members, signing keys, plans, subscriptions, invoices, nodes, audit, API keys, invitations.
     Home,
     /// Apps and their refresh tokens.
     Region,
@@ -21,6 +21,7 @@ impl Schema {
                 (1, "foundation", include_str!("migrations/home_1.sql")),
                 (2, "nodes", include_str!("migrations/home_2.sql")),
                 (4, "billing", include_str!("migrations/home_4.sql")),
+                (5, "automation", include_str!("migrations/home_5.sql")),
             ],
             Self::Region => &[(1, "foundation", include_str!("migrations/region_1.sql"))],
         }

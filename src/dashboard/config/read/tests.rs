@@ -48,6 +48,7 @@ fn the_documented_file_names_every_key() {
         "http",
         "billing",
         "billing.providers.x",
+        "mail",
         "log",
     ];
     for section in sections {
@@ -62,6 +63,21 @@ fn the_documented_file_names_every_key() {
                 |line: &str| forms.iter().any(|form| line.trim_start_matches('#').starts_with(form));
             assert!(documented.lines().any(is_there), "{section}.{key} is not documented");
         }
+    }
+}
+
+#[test]
+fn mail_goes_to_one_place() {
+    for (text, target) in [
+        ("smtp_url = { env = \"SMTP\" }", MailTarget::Smtp(KeySource::Environment("SMTP".to_owned()))),
+        ("directory = \"mail\"", MailTarget::Directory("mail".into())),
+    ] {
+        let config = parse(&format!("{MINIMAL}[mail]\nfrom = \"a@b\"\n{text}\n"), "f").unwrap();
+        assert_eq!(config.mail, Some(MailSettings { from: "a@b".to_owned(), target }));
+    }
+    for text in ["", "smtp_url = {}", "directory = \"mail\"\nsmtp_url = { env = \"SMTP\" }"] {
+        let said = problems_with(&format!("[mail]\nfrom = \"a@b\"\n{text}\n"));
+        assert!(said[0].contains("[mail] must say where letters go"), "{said:?}");
     }
 }
 

@@ -32,12 +32,15 @@ pub mod plans;
 pub mod random;
 pub mod region;
 mod serve;
+pub mod sessions;
 mod signer;
 pub mod store;
 pub mod subscriptions;
 pub mod tenants;
 mod throttle;
 pub mod tokens;
+pub mod totp;
+mod web;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

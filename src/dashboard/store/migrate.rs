@@ -20,6 +20,7 @@ impl Schema {
             Self::Home => &[
                 (1, "foundation", include_str!("migrations/home_1.sql")),
                 (2, "nodes", include_str!("migrations/home_2.sql")),
+                (6, "web sessions", include_str!("migrations/home_6.sql")),
             ],
             Self::Region => &[(1, "foundation", include_str!("migrations/region_1.sql"))],
         }

@@ -18,7 +18,8 @@ use crate::dashboard::{accounts, random, sessions};
 struct AccountPage {
     shell: Shell,
     name: String,
-    second_factor: Status,
+    /// While the second factor is on.
+    recovery_codes_left: Option<i64>,
     form: Fields,
     sessions: Vec<SessionRow>,
 }
@@ -71,10 +72,14 @@ async fn account_page(member: &Member, shell: Shell, form: Fields) -> Result<Acc
         since: Moment(open.created_at),
         idle: span(dashboard.now() - open.last_seen_at),
     };
+    let recovery_codes_left = match totp::status(dashboard, account.id).await? {
+        Status::On { recovery_codes_left } => Some(recovery_codes_left),
+        Status::Off | Status::Begun => None,
+    };
     Ok(AccountPage {
         shell,
         name: account.name.clone(),
-        second_factor: totp::status(dashboard, account.id).await?,
+        recovery_codes_left,
         form,
         sessions: open.into_iter().map(row).collect(),
     })

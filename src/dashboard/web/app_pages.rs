@@ -99,6 +99,12 @@ impl Subscription {
     }
 }
 
+impl PlansPage {
+    fn may_cancel(&self) -> bool {
+        self.place.may(&Action::ChangeSubscriptions)
+    }
+}
+
 impl AppPage {
     fn may_regenerate(&self) -> bool {
         self.place.may(&Action::RegenerateSecrets)

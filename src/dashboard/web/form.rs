@@ -92,6 +92,10 @@ impl Fields {
         Field { kind: "password", value: "", autocomplete, ..self.text(name, label) }
     }
 
+    pub fn number<'a>(&'a self, name: &'a str, label: &'a str) -> Field<'a> {
+        Field { kind: "number", ..self.text(name, label) }
+    }
+
     pub fn date<'a>(&'a self, name: &'a str, label: &'a str) -> Field<'a> {
         Field { kind: "date", required: false, ..self.text(name, label) }
     }

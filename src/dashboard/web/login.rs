@@ -78,7 +78,8 @@ pub(super) async fn log_in(Posted(guest, mut form): Posted<Guest>) -> Result<Res
     let has_second_factor = matches!(totp::status(dashboard, account.id).await?, Status::On { .. });
     // Whatever session this browser had is over.
     if let Some(old) = &guest.session {
-        sessions::end(dashboard, &guest.anonymous(), old.account.id, &old.id_hash).await?;
+        let actor = Actor::account(old.account.id, guest.address);
+        sessions::end(dashboard, &actor, old.account.id, &old.id_hash).await?;
     }
     let id =
         sessions::begin(dashboard, &guest.anonymous(), account.id, has_second_factor, &guest.browser).await?;

@@ -163,10 +163,10 @@ pub async fn who_signs_up_makes_an_app_once_approved(stage: Stage) {
 
     let page = ada.get(&stage, &apps.replace("/apps", "/audit")).await;
     for action in ["tenant.create", "tenant.approve", "key.create", "app.create", "subscription.create"] {
-        page.says(action);
+        page.says(&format!("<strong>{action}</strong>"));
     }
     let page = ada.get(&stage, &format!("{}?action=app&actor={EMAIL}", apps.replace("/apps", "/audit"))).await;
-    page.says("app.create");
+    page.says("<strong>app.create</strong>");
     assert!(!page.html.contains("subscription.create"), "{}", page.html);
 }
 

@@ -16,10 +16,10 @@ pub(super) fn address(source: &str) -> &'static str {
 }
 
 pub(super) async fn asset(Path(name): Path<String>) -> Response {
-    let found = generated::WEB_ASSETS.iter().find(|(_, address, ..)| address.strip_prefix("/assets/") == Some(&name));
+    let found = generated::WEB_ASSETS.iter().find(|(_, address, ..)| address.strip_prefix("/assets/") == Some(name.as_str()));
     let Some((_, _, content_type, bytes)) = found else { return StatusCode::NOT_FOUND.into_response() };
     let caching = if generated::WEB_BUNDLED { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let mut response = bytes.into_response();
+    let mut response = (*bytes).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::extract::{Path, Query};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::form::Fields;
-use super::page::{Failure, Place, Shell, page, page_with};
+use super::page::{Failure, Place, Shell, page_with};
 use super::text::{Moment, day_start};
 use super::visit::Member;
 use crate::dashboard::access::{Action, require};
-use crate::dashboard::accounts;
 use crate::dashboard::audit::{self, Entry, Filter};
+use crate::dashboard::{accounts, members};
 
 const PAGE_ROWS: i64 = 50;
 /// An export reads this many at once, and this many in all; a filter by time gets at the rest.
@@ -149,8 +149,7 @@ async fn show(
     let names = names(member, &entries, tenant).await?;
     let rows = entries.into_iter().map(|entry| row(entry, &names)).collect();
     let (is_filtered, is_newest) = (asked.is_filtered(), asked.before.is_none());
-    let status =
-        if form.is_good() { axum::http::StatusCode::OK } else { axum::http::StatusCode::UNPROCESSABLE_ENTITY };
+    let status = if form.is_good() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     Ok(page_with(status, &AuditPage { shell, here, form: &form, rows, older, is_filtered, is_newest }))
 }
 
@@ -163,7 +162,7 @@ async fn names(
     let dashboard = member.dashboard();
     let mut names = BTreeMap::new();
     if let Some(tenant) = tenant {
-        for member in crate::dashboard::members::list(dashboard, &member.actor(), tenant).await? {
+        for member in members::list(dashboard, &member.actor(), tenant).await? {
             names.insert(format!("account:{}", member.account), member.email);
         }
         return Ok(names);

@@ -327,7 +327,7 @@ impl Context<'_> {
 
 fn refused(error: impl Into<Refusal>) -> (u16, String) {
     let refusal = error.into();
-    (refusal.code(), refusal.reason().to_string())
+    (refusal.code(), refusal.reason())
 }
 
 /// Which check an error is of.

@@ -174,7 +174,7 @@ test('from sign-up to a token, a rotated key and the audit log', async (t) => {
 
   // Domains: one more, so that the playground's page may connect.
   await follow(page, 'Apps')
-  await page.getByText('Notes').click()
+  await page.locator('.tile').click()
   await follow(page, 'Edit name and domains')
   await fill(page, { 'Second domain': new URL(dashboard.issuer).host })
   await look(page, 'app-edit')
@@ -229,7 +229,7 @@ test('from sign-up to a token, a rotated key and the audit log', async (t) => {
   await look(page, 'members')
   await follow(page, 'Tenants')
   await look(page, 'tenants')
-  await follow(page, 'Acme active you are owner')
+  await page.locator('.tile').click()
   await follow(page, 'Audit')
   const log = await page.locator('table').innerText()
   for (const action of ['tenant.create', 'tenant.approve', 'key.create', 'app.create', 'subscription.create', 'app.update', 'key.rotate']) {

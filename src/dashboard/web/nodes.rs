@@ -69,7 +69,7 @@ pub(super) async fn list(member: Member, Query(done): Query<Done>) -> Result<Res
 pub(super) async fn create_enrolment(
     Posted(member, mut form): Posted<Member>,
 ) -> Result<Response, Failure> {
-    let number = |name: &str| form.get(name).trim().parse().unwrap_or(0);
+    let number = |name: &str| form.get(name).trim().parse::<i64>().unwrap_or(0);
     let (uses, days) = (number("uses"), number("days"));
     let made = nodes::create_enrolment(member.dashboard(), &member.actor(), uses, days).await;
     let shell = member.shell("operator-nodes");

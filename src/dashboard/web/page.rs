@@ -182,6 +182,7 @@ pub(super) fn page_with(status: StatusCode, template: &impl Template) -> Respons
 }
 
 pub(super) fn redirect(to: &str, done: &str) -> Response {
+    debug_assert!(NOTICES.iter().any(|(word, _)| *word == done), "{done} says nothing");
     Redirect::to(&format!("{to}?done={done}")).into_response()
 }
 

@@ -154,8 +154,9 @@ pub async fn complete(
 /// [`StoreError`].
 pub async fn count_wrong_code(dashboard: &Dashboard, session: &Session) -> Result<bool, StoreError> {
     let mut tx = dashboard.home.begin().await?;
-    let update =
-        query("UPDATE web_sessions SET wrong_codes = wrong_codes + 1 WHERE id_hash = $1 RETURNING wrong_codes");
+    let update = query(
+        "UPDATE web_sessions SET wrong_codes = wrong_codes + 1 WHERE id_hash = $1 RETURNING wrong_codes",
+    );
     let row = update.bind(session.id_hash.clone()).fetch_optional(&mut *tx).await?;
     let may_go_on = row.map(|row| row.int("wrong_codes")).transpose()?.is_some_and(|n| n < WRONG_CODES_MAX);
     if !may_go_on {

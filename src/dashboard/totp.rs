@@ -229,7 +229,8 @@ pub async fn turn_off(dashboard: &Dashboard, actor: &Actor, account: Uuid) -> Re
 /// Seals every secret anew under the newest master key; how many were not yet. `keys::reseal` does the rest.
 pub(super) async fn reseal(dashboard: &Dashboard) -> Result<u32, KeysError> {
     let newest = format!("{}.", dashboard.master.newest());
-    let rows = query("SELECT account_id, sealed FROM totp_secrets").fetch_all(dashboard.home.reader()).await?;
+    let rows =
+        query("SELECT account_id, sealed FROM totp_secrets").fetch_all(dashboard.home.reader()).await?;
     let mut resealed = 0;
     for row in &rows {
         let (account, old): (Uuid, String) = (row.parsed("account_id")?, row.text("sealed")?);
@@ -302,7 +303,8 @@ fn percent_encoded(byte: u8) -> String {
 
 /// Five letters at a time: `abcde-fghij-…`.
 fn grouped(code: &str) -> String {
-    let groups: Vec<&str> = code.as_bytes().chunks(5).filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    let groups: Vec<&str> =
+        code.as_bytes().chunks(5).filter_map(|group| std::str::from_utf8(group).ok()).collect();
     groups.join("-")
 }
 

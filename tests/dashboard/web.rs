@@ -38,7 +38,12 @@ impl Page {
 
     #[track_caller]
     fn leads_to(&self, path: &str) {
-        assert_eq!((self.status, self.header(header::LOCATION)), (StatusCode::SEE_OTHER, path), "{}", self.html);
+        assert_eq!(
+            (self.status, self.header(header::LOCATION)),
+            (StatusCode::SEE_OTHER, path),
+            "{}",
+            self.html
+        );
     }
 
     #[track_caller]
@@ -125,7 +130,10 @@ pub async fn who_signs_up_makes_an_app_once_approved(stage: Stage) {
     let page = operator.get(&stage, "/operator/tenants").await;
     page.says("ada@example.com");
     let approve = page.after("action=\"/operator/tenants/");
-    operator.post(&stage, &format!("/operator/tenants/{approve}"), &[]).await.leads_to("/operator/tenants?done=approved");
+    operator
+        .post(&stage, &format!("/operator/tenants/{approve}"), &[])
+        .await
+        .leads_to("/operator/tenants?done=approved");
 
     ada.get(&stage, &format!("{apps}/new")).await.says("License region");
     let wrong = [("name", "Notes"), ("region", "aws-eu-west-1"), ("domain_1", "https://a.example/path")];
@@ -144,16 +152,25 @@ pub async fn who_signs_up_makes_an_app_once_approved(stage: Stage) {
     ada.get(&stage, &format!("{app}/plan")).await;
     let chosen = ada.post(&stage, &format!("{app}/plan"), &[("plan", "starter")]).await;
     assert_eq!(chosen.status, StatusCode::UNPROCESSABLE_ENTITY, "a paid plan begins with a payment");
-    ada.post(&stage, &format!("{app}/plan"), &[("plan", "free")]).await.leads_to(&format!("{app}?done=plan-chosen"));
+    ada.post(&stage, &format!("{app}/plan"), &[("plan", "free")])
+        .await
+        .leads_to(&format!("{app}?done=plan-chosen"));
     let client_id = ada.get(&stage, &app).await.after("id=\"client-id\">");
     ada.get(&stage, &format!("{app}/quick-start")).await.says(&client_id);
-    let fields = [("grant_type", "client_credentials"), ("client_id", &client_id), ("client_secret", &secret), ("scope", "WireSocket.API")];
+    let fields = [
+        ("grant_type", "client_credentials"),
+        ("client_id", &client_id),
+        ("client_secret", &secret),
+        ("scope", "WireSocket.API"),
+    ];
     let token = stage.post("/connect/token", &fields).await.text("access_token");
 
     // The inspector goes through the node's checks.
     let inspector = apps.replace("/apps", "/inspector");
     ada.get(&stage, &inspector).await;
-    ada.post(&stage, &inspector, &[("token", &token), ("origin", "https://myapp.com")]).await.says("A node takes this token");
+    ada.post(&stage, &inspector, &[("token", &token), ("origin", "https://myapp.com")])
+        .await
+        .says("A node takes this token");
     let page = ada.post(&stage, &inspector, &[("token", &token), ("origin", "https://evil.example")]).await;
     page.says("<strong>4003</strong>");
     let page = ada.post(&stage, &inspector, &[("token", &format!("{token}x"))]).await;
@@ -165,7 +182,8 @@ pub async fn who_signs_up_makes_an_app_once_approved(stage: Stage) {
     for action in ["tenant.create", "tenant.approve", "key.create", "app.create", "subscription.create"] {
         page.says(&format!("<strong>{action}</strong>"));
     }
-    let page = ada.get(&stage, &format!("{}?action=app&actor={EMAIL}", apps.replace("/apps", "/audit"))).await;
+    let page =
+        ada.get(&stage, &format!("{}?action=app&actor={EMAIL}", apps.replace("/apps", "/audit"))).await;
     page.says("<strong>app.create</strong>");
     assert!(!page.html.contains("subscription.create"), "{}", page.html);
 }
@@ -195,7 +213,9 @@ pub async fn a_form_counts_with_its_own_token_and_origin_only(stage: Stage) {
     assert!(!policy.contains("unsafe"), "{policy}");
     assert_eq!(page.header(header::CACHE_CONTROL), "no-store");
     assert_eq!(page.header(header::REFERRER_POLICY), "same-origin");
-    assert!(!page.html.contains("<style") && !page.html.contains(" style=") && !page.html.contains(" onclick"));
+    assert!(
+        !page.html.contains("<style") && !page.html.contains(" style=") && !page.html.contains(" onclick")
+    );
 }
 
 pub async fn a_session_ends_when_it_is_idle_and_when_its_owner_says_so(stage: Stage) {

@@ -90,7 +90,13 @@ fn browser_name(user_agent: &str) -> String {
     let first = |names: &[(&str, &'static str)]| {
         names.iter().find(|(mark, _)| user_agent.contains(mark)).map(|(_, name)| *name)
     };
-    let browsers = [("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari")];
+    let browsers = [
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+    ];
     let systems = [
         ("Android", "Android"),
         ("iPhone", "iPhone"),
@@ -111,9 +117,7 @@ pub(super) async fn password_form(member: Member) -> Response {
     page(&PasswordPage { shell: member.shell("account"), form: &Fields::default(), is_one_time })
 }
 
-pub(super) async fn change_password(
-    Posted(member, mut form): Posted<Member>,
-) -> Result<Response, Failure> {
+pub(super) async fn change_password(Posted(member, mut form): Posted<Member>) -> Result<Response, Failure> {
     let (dashboard, account) = (member.dashboard(), member.account());
     dashboard.may_try(member.guest.address, &account.email).map_err(Failure::too_many)?;
     let is_one_time = account.must_change_password;
@@ -144,9 +148,7 @@ async fn everywhere_else(member: &Member, done: &str) -> Result<Response, Failur
     Ok(member.guest.redirect_as(&id, &format!("/account?done={done}")))
 }
 
-pub(super) async fn begin_second_factor(
-    Posted(member, _): Posted<Member>,
-) -> Result<Response, Failure> {
+pub(super) async fn begin_second_factor(Posted(member, _): Posted<Member>) -> Result<Response, Failure> {
     totp::begin(member.dashboard(), &member.actor(), member.account().id).await?;
     Ok(Redirect::to("/account/second-factor").into_response())
 }

@@ -12,9 +12,9 @@ use super::visit::{Member, Posted};
 use crate::auth::origin;
 use crate::dashboard::access::Action;
 use crate::dashboard::apps::{self, App, Credentials};
+use crate::dashboard::nodes;
 use crate::dashboard::plans::{self, Plan};
 use crate::dashboard::subscriptions::{self, Subscription, SubscriptionState};
-use crate::dashboard::nodes;
 
 /// What stands for a node's address until there is one.
 const SOME_NODE: &str = "wss://YOUR-NODE";

@@ -56,12 +56,7 @@ pub(super) async fn list(
     Ok(page(&AppsPage { shell, place, apps: rows }))
 }
 
-fn app_form<'a>(
-    member: &Member,
-    place: &'a Place,
-    app: Option<&'a App>,
-    form: &'a Fields,
-) -> AppForm<'a> {
+fn app_form<'a>(member: &Member, place: &'a Place, app: Option<&'a App>, form: &'a Fields) -> AppForm<'a> {
     let regions = member.dashboard().config.regions.keys().copied().collect();
     AppForm { shell: member.shell("apps").within(place), place, app, regions, form }
 }

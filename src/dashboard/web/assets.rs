@@ -16,7 +16,9 @@ pub(super) fn address(source: &str) -> &'static str {
 }
 
 pub(super) async fn asset(Path(name): Path<String>) -> Response {
-    let found = generated::WEB_ASSETS.iter().find(|(_, address, ..)| address.strip_prefix("/assets/") == Some(name.as_str()));
+    let found = generated::WEB_ASSETS
+        .iter()
+        .find(|(_, address, ..)| address.strip_prefix("/assets/") == Some(name.as_str()));
     let Some((_, _, content_type, bytes)) = found else { return StatusCode::NOT_FOUND.into_response() };
     let caching = if generated::WEB_BUNDLED { "public, max-age=31536000, immutable" } else { "no-cache" };
     let mut response = (*bytes).into_response();
@@ -34,7 +36,10 @@ mod tests {
     #[test]
     fn every_file_that_pages_name_is_there() {
         for source in ["style.css", "app.js", "icon.svg"] {
-            assert!(address(source).starts_with("/assets/") && address(source) != "/assets/missing", "{source}");
+            assert!(
+                address(source).starts_with("/assets/") && address(source) != "/assets/missing",
+                "{source}"
+            );
         }
     }
 }

@@ -203,9 +203,11 @@ fn row(entry: Entry, names: &BTreeMap<String, String>) -> Row {
 fn detail(detail: &Value) -> String {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect::<Vec<_>>().join(" ")
-        }
+        Value::Array(items) => items
+            .iter()
+            .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+            .join(" "),
         Value::Null => "none".to_owned(),
         other => other.to_string(),
     };

@@ -25,7 +25,8 @@ pub(super) fn read(headers: &HeaderMap, issuer: &Issuer) -> Option<String> {
     let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let (_, id) = pairs.find(|(found, _)| *found == name(issuer))?;
-    let is_id = id.len() == ID_CHARS && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let is_id =
+        id.len() == ID_CHARS && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     is_id.then(|| id.to_owned())
 }
 
@@ -55,7 +56,11 @@ mod tests {
         let plain = plain.to_str().unwrap();
         assert!(plain.starts_with("wiresocket=") && !plain.contains("Secure"), "{plain}");
         for cookie in [secure, plain] {
-            assert!(cookie.contains("; HttpOnly") && cookie.contains("; SameSite=Lax") && cookie.contains("; Path=/;"));
+            assert!(
+                cookie.contains("; HttpOnly")
+                    && cookie.contains("; SameSite=Lax")
+                    && cookie.contains("; Path=/;")
+            );
         }
     }
 

@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn what_was_typed_is_escaped_and_what_is_wrong_stands_beside_it() {
-        let mut fields = Fields::new(vec![("name".into(), "<b>\"x\"".into()), ("name".into(), "second".into())]);
+        let mut fields =
+            Fields::new(vec![("name".into(), "<b>\"x\"".into()), ("name".into(), "second".into())]);
         fields.wrong("name", "an app needs a name");
         let html = fields.text("name", "Name").to_string();
         assert!(!html.contains("<b>") && html.contains("&#60;b&#62;"), "{html}");

@@ -48,7 +48,11 @@ enum Check {
 
 const CHECKS: [(Check, &str, &str); 15] = [
     (Check::Form, "Form", "three parts in base64url, not too long"),
-    (Check::Header, "Algorithm and type", "RS256, a JWT, with a key id (kid), and nothing that names its own key"),
+    (
+        Check::Header,
+        "Algorithm and type",
+        "RS256, a JWT, with a key id (kid), and nothing that names its own key",
+    ),
     (Check::Tenant, "Tenant", "the claim tenantid is a tenant's id"),
     (Check::Key, "Signing key", "the kid is in the tenant's key set and not revoked"),
     (Check::Signature, "Signature", "made by that key, over exactly these bytes"),
@@ -58,7 +62,11 @@ const CHECKS: [(Check, &str, &str); 15] = [
     (Check::App, "App", "sub and appId name the app"),
     (Check::Region, "Region", "licenseRegionCode and dbCode say where the app lives"),
     (Check::Domains, "Allowed domains", "allowed_domain_1 to 3 are texts, where there are any"),
-    (Check::Limits, "Limits", "four positive numbers: connections, documents, people in a document, changes a minute"),
+    (
+        Check::Limits,
+        "Limits",
+        "four positive numbers: connections, documents, people in a document, changes a minute",
+    ),
     (Check::Issuer, "Issuer", "iss is the issuer that nodes trust"),
     (Check::Time, "Expiry", "now is after nbf and before exp"),
     (Check::Origin, "Origin", "the page's host is one of the allowed domains"),
@@ -208,7 +216,10 @@ impl Context<'_> {
     fn explain(&self, error: &TokenError) -> String {
         let claim = |name| self.claim(name).unwrap_or_else(|| "nothing".to_owned());
         let advice = match error {
-            TokenError::Parts => "An access token has three parts and two dots; a refresh token has none, and is no use here".to_owned(),
+            TokenError::Parts => {
+                "An access token has three parts and two dots; a refresh token has none, and is no use here"
+                    .to_owned()
+            }
             TokenError::Encoding | TokenError::Claims | TokenError::Header => {
                 "It was cut off or changed on its way; copy it again, whole".to_owned()
             }
@@ -219,13 +230,19 @@ impl Context<'_> {
             TokenError::UnknownKey { tenant, .. } if *tenant != self.tenant => {
                 format!("The token is of the tenant {tenant}, and this is {}. Look at it there", self.tenant)
             }
-            TokenError::UnknownKey { .. } => "No key of this tenant has this kid. The key was retired and is gone, \
+            TokenError::UnknownKey { .. } => {
+                "No key of this tenant has this kid. The key was retired and is gone, \
                 or the token is of another installation: get a new one"
-                .to_owned(),
-            TokenError::RevokedKey => "The key was revoked, and every token that it signed is dead: get a new one".to_owned(),
-            TokenError::Signature => "The token names a key of this tenant, but that key did not sign these bytes: \
+                    .to_owned()
+            }
+            TokenError::RevokedKey => {
+                "The key was revoked, and every token that it signed is dead: get a new one".to_owned()
+            }
+            TokenError::Signature => {
+                "The token names a key of this tenant, but that key did not sign these bytes: \
                 the token was changed, or signed by somebody else"
-                .to_owned(),
+                    .to_owned()
+            }
             TokenError::Issuer => format!(
                 "The token says {}, and nodes here trust {}. Is the token of another installation?",
                 claim("iss"),
@@ -244,9 +261,15 @@ impl Context<'_> {
                 )
             }
             TokenError::NotYetValid => {
-                format!("It begins at {}. Compare the clocks", Moment(self.number("nbf").unwrap_or(0)).shown())
+                format!(
+                    "It begins at {}. Compare the clocks",
+                    Moment(self.number("nbf").unwrap_or(0)).shown()
+                )
             }
-            TokenError::Missing(_) | TokenError::Malformed(_) | TokenError::DuplicateClaim | TokenError::DuplicateParameter => {
+            TokenError::Missing(_)
+            | TokenError::Malformed(_)
+            | TokenError::DuplicateClaim
+            | TokenError::DuplicateParameter => {
                 "The dashboard's own tokens are not so: this one was made or changed elsewhere".to_owned()
             }
         };
@@ -278,8 +301,23 @@ impl Context<'_> {
     fn claims(&self) -> Vec<(&'static str, String)> {
         let header = ["alg", "kid"].into_iter().filter_map(|name| Some((name, self.part(0, name)?)));
         let names = [
-            "iss", "sub", "aud", "scope", "scp", "tenantid", "appId", "licenseRegionCode", "dbCode", "allowed_domain_1",
-            "allowed_domain_2", "allowed_domain_3", "limits", "iat", "nbf", "exp", "jti",
+            "iss",
+            "sub",
+            "aud",
+            "scope",
+            "scp",
+            "tenantid",
+            "appId",
+            "licenseRegionCode",
+            "dbCode",
+            "allowed_domain_1",
+            "allowed_domain_2",
+            "allowed_domain_3",
+            "limits",
+            "iat",
+            "nbf",
+            "exp",
+            "jti",
         ];
         let claims = names.into_iter().filter_map(|name| {
             let shown = match (name, self.number(name)) {
@@ -312,7 +350,9 @@ impl Context<'_> {
             ));
         }
         match subscriptions::current(self.dashboard, app.id).await? {
-            None => remarks.push(format!("{} has no plan now: it gets no new tokens until it has one.", app.name)),
+            None => {
+                remarks.push(format!("{} has no plan now: it gets no new tokens until it has one.", app.name))
+            }
             Some(subscription) if claims.get("limits") != Some(&subscription.plan.limits()) => {
                 remarks.push(format!(
                     "The limits are not those of the plan {} that {} has now. A new token carries the new ones.",

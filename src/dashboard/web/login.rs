@@ -14,7 +14,8 @@ use crate::dashboard::sessions::{self, Session};
 use crate::dashboard::totp::{self, Status};
 use crate::dashboard::{Dashboard, accounts, random, tenants};
 
-const WRONG: &str = "E-mail address and password don't belong together. Try again, or sign up if you have no account.";
+const WRONG: &str =
+    "E-mail address and password don't belong together. Try again, or sign up if you have no account.";
 
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -147,7 +148,9 @@ mod tests {
     #[test]
     fn nobody_is_sent_to_another_site() {
         assert_eq!(safe("/tenants/1234/apps"), "/tenants/1234/apps");
-        for next in ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a?b", "javascript:x", "/%2f"] {
+        for next in
+            ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a?b", "javascript:x", "/%2f"]
+        {
             assert_eq!(safe(next), "", "{next}");
         }
     }

@@ -66,9 +66,7 @@ pub(super) async fn list(member: Member, Query(done): Query<Done>) -> Result<Res
     Ok(page(&nodes_page(&member, member.shell("operator-nodes").after(&done), form, None).await?))
 }
 
-pub(super) async fn create_enrolment(
-    Posted(member, mut form): Posted<Member>,
-) -> Result<Response, Failure> {
+pub(super) async fn create_enrolment(Posted(member, mut form): Posted<Member>) -> Result<Response, Failure> {
     let number = |name: &str| form.get(name).trim().parse::<i64>().unwrap_or(0);
     let (uses, days) = (number("uses"), number("days"));
     let made = nodes::create_enrolment(member.dashboard(), &member.actor(), uses, days).await;

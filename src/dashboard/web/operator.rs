@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::page::{Done, Failure, Shell, page, redirect};
 use super::text::Moment;
 use super::visit::{Member, Posted};
-use crate::dashboard::tenants::{self, Tenant, TenantState};
 use crate::dashboard::members;
+use crate::dashboard::tenants::{self, Tenant, TenantState};
 
 const PAGE_ROWS: i64 = 50;
 

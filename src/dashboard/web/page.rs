@@ -20,7 +20,10 @@ use crate::dashboard::totp::TotpError;
 
 /// What happened before a redirect, by the word in its query: texts are ours alone, nobody can put words into a page.
 const NOTICES: &[(&str, &str)] = &[
-    ("signed-up", "Your tenant waits for approval. You will see it here as active once an operator has looked at it."),
+    (
+        "signed-up",
+        "Your tenant waits for approval. You will see it here as active once an operator has looked at it.",
+    ),
     ("tenant-created", "The tenant waits for approval."),
     ("app-saved", "Saved. New tokens carry the change; those out there run on until they expire."),
     ("app-deleted", "The app is deleted. Its tokens run on until they expire, and there are no new ones."),
@@ -28,7 +31,10 @@ const NOTICES: &[(&str, &str)] = &[
     ("plan-cancelled", "The plan is cancelled. It runs to the end of its period."),
     ("role-changed", "The role is changed. It counts from now on."),
     ("member-removed", "They are no member any more."),
-    ("key-rotating", "A new key is published. It takes over when every verifier has it; nobody is disconnected."),
+    (
+        "key-rotating",
+        "A new key is published. It takes over when every verifier has it; nobody is disconnected.",
+    ),
     ("key-revoked", "The key is revoked. Sessions with tokens that it signed end now."),
     ("approved", "Approved. The tenant has its key pair and can make apps."),
     ("suspended", "Suspended. The tenant gets no new tokens."),

@@ -71,10 +71,12 @@ async fn config(guest: Guest) -> Result<Response, Problem> {
     drop(tx);
     let app = apps::find(dashboard, tenant, app).await?.ok_or_else(none)?;
     let node = nodes::nearest(dashboard, app.region).await?;
-    let node = node.ok_or_else(|| Problem::unavailable("no node is up that the playground could connect to"))?;
+    let node =
+        node.ok_or_else(|| Problem::unavailable("no node is up that the playground could connect to"))?;
     let refused = |error: tokens::TokenError| Problem::forbidden(error.to_string());
     let plan = tokens::entitlement(dashboard, &app).await.map_err(refused)?;
     let token = tokens::issue(dashboard, &app, &plan, API).await.map_err(refused)?;
-    let body = json!({ "ws": node, "direct": true, "token": token.token, "version": env!("CARGO_PKG_VERSION") });
+    let body =
+        json!({ "ws": node, "direct": true, "token": token.token, "version": env!("CARGO_PKG_VERSION") });
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }

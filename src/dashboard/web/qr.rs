@@ -31,7 +31,10 @@ mod tests {
     #[test]
     fn a_code_is_black_on_white_with_a_quiet_zone() {
         let svg = svg("otpauth://totp/x", "QR code").unwrap();
-        assert!(svg.starts_with("<svg") && svg.contains("fill=\"#fff\"") && svg.contains("M4 4h1v1"), "{svg}");
+        assert!(
+            svg.starts_with("<svg") && svg.contains("fill=\"#fff\"") && svg.contains("M4 4h1v1"),
+            "{svg}"
+        );
         assert_eq!(super::svg(&"x".repeat(5000), "QR code"), None);
     }
 }

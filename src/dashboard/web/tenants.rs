@@ -42,7 +42,9 @@ pub(super) async fn create(Posted(member, mut form): Posted<Member>) -> Result<R
     let owner = member.account().id;
     let created = tenants::create(member.dashboard(), &member.actor(), form.get("name"), owner).await;
     match created.map_err(Failure::from) {
-        Ok(tenant) => Ok(Redirect::to(&format!("/tenants/{tenant}/apps?done=tenant-created")).into_response()),
+        Ok(tenant) => {
+            Ok(Redirect::to(&format!("/tenants/{tenant}/apps?done=tenant-created")).into_response())
+        }
         Err(failure) if failure.is_told() => {
             form.wrong("name", &failure.text);
             Ok(again(&NewTenantPage { shell: member.shell("tenants"), form: &form }))

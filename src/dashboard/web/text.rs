@@ -103,8 +103,14 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_grouped() {
-        assert_eq!([span(1), span(59), span(90), span(7200), span(3 * DAY_S)].join(", "), "1 second, 59 seconds, 1 minute, 2 hours, 3 days");
-        assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(-1_234_567)].join(" "), "0 999 1,000 -1,234,567");
+        assert_eq!(
+            [span(1), span(59), span(90), span(7200), span(3 * DAY_S)].join(", "),
+            "1 second, 59 seconds, 1 minute, 2 hours, 3 days"
+        );
+        assert_eq!(
+            [grouped(0), grouped(999), grouped(1000), grouped(-1_234_567)].join(" "),
+            "0 999 1,000 -1,234,567"
+        );
         assert_eq!([money(2900, "USD"), money(1250, "EUR")].join(" "), "$29 12.50 EUR");
     }
 }

@@ -41,11 +41,11 @@ async function look (page, name) {
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
     assert.ok(overflow <= 0, `${name} is ${overflow} px wider than a window of ${width}`)
     for (const colorScheme of ['light', 'dark']) {
-      await page.emulateMedia({ colorScheme })
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
       await screenshot(page, `dashboard-${name}-${width}-${colorScheme}`, { fullPage: true })
     }
   }
-  await page.emulateMedia({ colorScheme: null })
+  await page.emulateMedia({ colorScheme: null, reducedMotion: null })
   await page.setViewportSize(shown)
   const flaws = await page.evaluate(() => {
     const flaws = []

@@ -212,7 +212,11 @@ fn detail(detail: &Value) -> String {
         other => other.to_string(),
     };
     let Some(fields) = detail.as_object() else { return detail.to_string() };
-    fields.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect::<Vec<_>>().join(", ")
+    let shown = |name: &str, value: &Value| match value.as_i64() {
+        Some(at) if name.ends_with("_at") => Moment(at).shown(),
+        _ => text(value),
+    };
+    fields.iter().map(|(name, value)| format!("{name}: {}", shown(name, value))).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) async fn export_of_tenant(
@@ -266,7 +270,7 @@ mod tests {
     #[test]
     fn details_are_read_as_words() {
         let shown = detail(&json!({ "changed": ["name", "allowed_domains"], "signs_at": 5, "to": null }));
-        assert_eq!(shown, "changed: name allowed_domains, signs_at: 5, to: none");
+        assert_eq!(shown, "changed: name allowed_domains, signs_at: 1970-01-01 00:00 UTC, to: none");
         assert_eq!(detail(&json!({})), "");
     }
 }

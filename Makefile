@@ -12,6 +12,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
 PLAYGROUND := src/playground/dist/index.html
+PAGES := src/dashboard/web/dist/complete
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/wiresocket
 
 # --- running ---------------------------------------------------------------------------------------------------
@@ -20,11 +21,12 @@ dev: build
 	@exec $(BINARY) dev $(ARGS)
 
 build: npm-if-possible
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PLAYGROUND) >&2; fi
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PLAYGROUND) $(PAGES) >&2; fi
 	@echo "$(CARGO) build --release --bin wiresocket" >&2
 	@$(CARGO) build --release --bin wiresocket >&2
 
-# The playground is the only part that needs npm. Without it everything else builds and runs.
+# npm bundles the playground and what the dashboard's pages load. Without it everything builds and runs: the playground
+# says that it is missing, and the pages load their sources as they are.
 .PHONY: npm-if-possible
 npm-if-possible:
 	@command -v npm >/dev/null || tuning/install-packages nodejs npm >&2 || \
@@ -35,6 +37,10 @@ playground: $(PLAYGROUND)
 $(PLAYGROUND): $(wildcard src/playground/web/*) src/playground/package-lock.json src/playground/build.mjs
 	@echo "installing the playground's npm packages and bundling it" >&2
 	@cd src/playground && (npm ci --no-audit --no-fund && npm run build) >&2
+
+$(PAGES): $(wildcard src/dashboard/web/assets/*) src/dashboard/web/package-lock.json src/dashboard/web/build.mjs
+	@echo "installing esbuild from npm and bundling what the dashboard's pages load" >&2
+	@cd src/dashboard/web && (npm ci --no-audit --no-fund && npm run build) >&2
 
 # --- testing ---------------------------------------------------------------------------------------------------
 
@@ -58,7 +64,7 @@ $(PYTHON_INSTALLED): tests/python/requirements.txt
 	@tests/python/.venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-test-rust: $(PLAYGROUND)
+test-rust: $(PLAYGROUND) $(PAGES)
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --workspace --no-fail-fast
 	$(CARGO) test --workspace --doc
@@ -66,7 +72,7 @@ else
 	$(CARGO) test --workspace --no-fail-fast
 endif
 
-test-js: $(PLAYGROUND)
+test-js: $(PLAYGROUND) $(PAGES)
 	$(CARGO) build --bin wiresocket
 	cd src/playground && npm test
 	cd tests/js && npm ci --no-audit --no-fund && npm test
@@ -127,4 +133,4 @@ bench-instructions:
 
 clean:
 	$(CARGO) clean
-	rm -rf src/playground/dist src/playground/node_modules tests/js/node_modules tests/js/artifacts tests/python/.venv
+	rm -rf src/playground/dist src/playground/node_modules src/dashboard/web/dist src/dashboard/web/node_modules tests/js/node_modules tests/js/artifacts tests/python/.venv

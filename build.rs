@@ -1,7 +1,8 @@
-//! Puts the playground's page into the binary.
+//! Puts the playground's page and the dashboard's style sheet and script into the binary.
 //!
-//! `npm run build` in `src/playground` leaves the page in `src/playground/dist`. Cargo never runs npm: whoever has no
-//! Node.js builds the same server, with a page in the playground's place that says how to get it.
+//! `npm run build` in `src/playground` leaves the page in `src/playground/dist`, and in `src/dashboard/web` what pages
+//! load in `dist` there. Cargo never runs npm: whoever has no Node.js builds the same server, with a page in the
+//! playground's place that says how to get it, and the dashboard's files as they are in the sources.
 
 #![allow(clippy::disallowed_methods)] // a build script reads its environment
 
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 const FOLDER: &str = "src/playground";
+const WEB_FOLDER: &str = "src/dashboard/web";
+const WEB_ASSETS: [&str; 3] = ["style.css", "app.js", "icon.svg"];
 
 fn main() -> io::Result<()> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
@@ -29,8 +32,36 @@ fn main() -> io::Result<()> {
     }
 
     let assets = if bundled { bundle(&dist)? } else { vec![(String::new(), unbundled)] };
-    let out = Path::new(&variable("OUT_DIR")?).join("playground.rs");
-    fs::write(&out, generate(bundled, &assets)?)
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    fs::write(out.join("playground.rs"), generate(bundled, &assets)?)?;
+    fs::write(out.join("web_assets.rs"), web_assets(&root.join(WEB_FOLDER))?)
+}
+
+/// The dashboard's assets: source name, address, content type, content. The bundler leaves one folder per source file,
+/// and `complete` when it is done.
+fn web_assets(folder: &Path) -> io::Result<String> {
+    let (sources, dist) = (folder.join("assets"), folder.join("dist"));
+    let bundled = dist.join("complete").is_file();
+    println!("cargo::rerun-if-changed={}", sources.display());
+    println!("cargo::rerun-if-changed={}", if bundled { dist.display() } else { folder.display() });
+    let mut code = format!(
+        "pub static WEB_BUNDLED: bool = {bundled};\n\
+         pub static WEB_ASSETS: &[(&str, &str, &str, &[u8])] = &[\n"
+    );
+    for source in WEB_ASSETS {
+        let path = if bundled { only_file(&dist.join(source))? } else { sources.join(source) };
+        let served = path.file_name().and_then(|name| name.to_str()).unwrap_or(source);
+        let (address, content_type) = (format!("/assets/{served}"), content_type(&path)?);
+        writeln!(code, "    ({source:?}, {address:?}, {content_type:?}, include_bytes!({path:?})),")
+            .map_err(io::Error::other)?;
+    }
+    code.push_str("];\n");
+    Ok(code)
+}
+
+fn only_file(folder: &Path) -> io::Result<PathBuf> {
+    let entry = fs::read_dir(folder)?.next().transpose()?;
+    entry.map(|entry| entry.path()).ok_or_else(|| io::Error::other(format!("{} is empty", folder.display())))
 }
 
 /// Every file of the bundle with its name below `/playground/`, the index under the empty name, in a stable order.

@@ -276,7 +276,17 @@ pub async fn by_email(dashboard: &Dashboard, email: &str) -> Result<Option<Accou
     row.map(|row| of_row(&row)).transpose()
 }
 
-fn of_row(row: &sqlx::any::AnyRow) -> Result<Account, StoreError> {
+/// The e-mail address of an account, for showing who did something.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn email_of(dashboard: &Dashboard, account: Uuid) -> Result<Option<String>, StoreError> {
+    let row = query("SELECT email FROM accounts WHERE id = $1").bind(account.to_string());
+    let row = row.fetch_optional(dashboard.home.reader()).await?;
+    row.map(|row| row.text("email")).transpose()
+}
+
+pub(super) fn of_row(row: &sqlx::any::AnyRow) -> Result<Account, StoreError> {
     Ok(Account {
         id: row.parsed("id")?,
         email: row.text("email")?,

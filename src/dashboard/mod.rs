@@ -37,6 +37,7 @@ pub mod plans;
 pub mod random;
 pub mod region;
 mod serve;
+pub mod sessions;
 pub mod sign_up;
 mod signer;
 pub mod store;
@@ -44,6 +45,8 @@ pub mod subscriptions;
 pub mod tenants;
 mod throttle;
 pub mod tokens;
+pub mod totp;
+mod web;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -20,6 +20,7 @@ mod plans;
 mod refresh;
 mod stage;
 mod tenants;
+mod web;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -156,6 +157,13 @@ scenarios! {
         every_change_is_in_the_chain,
         a_changed_entry_breaks_the_chain,
         an_event_of_a_region_arrives_once,
+    ],
+    web: [
+        who_signs_up_makes_an_app_once_approved,
+        a_form_counts_with_its_own_token_and_origin_only,
+        a_session_ends_when_it_is_idle_and_when_its_owner_says_so,
+        a_second_factor_is_asked_for_and_each_code_counts_once,
+        another_tenants_pages_do_not_exist,
     ],
 }
 

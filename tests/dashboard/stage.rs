@@ -300,7 +300,7 @@ pub fn client_credentials<'a>(credentials: &'a Credentials, scope: &'a str) -> [
     ]
 }
 
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             byte if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) => char::from(byte).to_string(),

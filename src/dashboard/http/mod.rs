@@ -21,7 +21,7 @@ use serde_json::json;
 
 use super::store::query;
 use super::throttle::{Subject, counted};
-use super::{Dashboard, oauth};
+use super::{Dashboard, oauth, web};
 use crate::limits::client_address;
 pub(super) use problem::Problem;
 
@@ -40,8 +40,9 @@ pub fn router(dashboard: Arc<Dashboard>) -> Router {
         .merge(nodes::router())
         .merge(billing::router())
         .merge(api::router(&dashboard))
+        .merge(web::router())
         .method_not_allowed_fallback(wrong_method)
-        .fallback(async || Problem::not_found("there is nothing at this address"))
+        .fallback(web::not_found)
         // Last: a fallback set after it would take the place of the layer's, which answers OPTIONS.
         .merge(for_browsers)
         .with_state(dashboard)

@@ -8,6 +8,7 @@ use crate::dashboard::Dashboard;
 use crate::dashboard::access::{Action, Actor, require};
 use crate::dashboard::audit::{self, Event};
 use crate::dashboard::store::{Columns, StoreError, query};
+use crate::dashboard::totp;
 
 /// What one pass of [`upkeep`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,7 +101,7 @@ async fn take_over(dashboard: &Dashboard, tenant: Uuid) -> Result<bool, KeysErro
     Ok(true)
 }
 
-/// Seals every private key anew under the newest master key; how many were not yet. Signing goes on meanwhile.
+/// Seals every private key and TOTP secret anew under the newest master key; how many were not yet. Signing goes on meanwhile.
 ///
 /// # Errors
 /// [`KeysError::Sealed`] if a key does not open: the master key that it is sealed with must still be configured.
@@ -131,6 +132,7 @@ pub async fn reseal(dashboard: &Dashboard, actor: &Actor) -> Result<u32, KeysErr
         resealed += u32::from(update.execute(&mut *tx).await?.rows_affected() == 1);
         tx.commit().await?;
     }
+    resealed += totp::reseal(dashboard).await?;
     if resealed > 0 {
         let mut tx = dashboard.home.begin().await?;
         let event = Event::new(dashboard.now(), actor, "master_key.reseal", newest);

@@ -22,6 +22,7 @@ impl Schema {
                 (2, "nodes", include_str!("migrations/home_2.sql")),
                 (4, "billing", include_str!("migrations/home_4.sql")),
                 (5, "automation", include_str!("migrations/home_5.sql")),
+                (6, "web sessions", include_str!("migrations/home_6.sql")),
             ],
             Self::Region => &[(1, "foundation", include_str!("migrations/region_1.sql"))],
         }

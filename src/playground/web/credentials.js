@@ -20,9 +20,9 @@ export class Credentials {
     return this.config?.token ?? ''
   }
 
-  /** The server's WebSocket address as this page reaches it. */
+  /** The server's WebSocket address as this page reaches it; a `direct` one is a node's own, elsewhere than the page. */
   get socketUrl () {
-    return socketUrl(this.config.ws, window.location)
+    return this.config.direct ? this.config.ws : socketUrl(this.config.ws, window.location)
   }
 
   /** Fetches config.json; throws an Error that a person can read. */
@@ -55,7 +55,8 @@ async function fetchConfig () {
     throw new Error('The server that this page came from does not answer. Is wiresocket dev still running?', { cause })
   }
   if (!response.ok) {
-    throw new Error(`The server answered ${response.status} when asked for ${CONFIG_URL}. The playground is served by wiresocket dev only.`)
+    const problem = await response.json().catch(() => null)
+    throw new Error(problem?.detail ?? `The server answered ${response.status} when asked for ${CONFIG_URL}. Open the playground from an app's page, or with wiresocket dev.`)
   }
   const config = await response.json().catch(() => null)
   if (typeof config?.ws !== 'string' || typeof config?.token !== 'string') {

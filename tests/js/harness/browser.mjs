@@ -53,9 +53,9 @@ export async function visit (page, url) {
 }
 
 /** Saves what the page shows where CI keeps artefacts. */
-export async function screenshot (page, name) {
+export async function screenshot (page, name, options) {
   mkdirSync(ARTIFACTS, { recursive: true })
-  await page.screenshot({ path: `${ARTIFACTS}${name}.png` })
+  await page.screenshot({ ...options, path: `${ARTIFACTS}${name}.png` })
 }
 
 /** An empty page on an origin of its own. */

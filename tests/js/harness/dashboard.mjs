@@ -21,13 +21,22 @@ export async function startDashboard () {
     log: { format: 'json' }
   }))
   const server = new Server(['dashboard', '--config', config])
-  await server.first(server.stderr, (line) => line.startsWith('{') && line.includes('listening'))
+  const [operatorPassword] = await Promise.all([
+    server.first(server.stdout, (line) => /one-time password (\S+)/.exec(line)?.[1]),
+    server.first(server.stderr, (line) => line.startsWith('{') && line.includes('listening'))
+  ])
   const admin = async (...args) => JSON.parse(await run(['admin', '--config', config, ...args]))
+  /** The `[dashboard]` section of a node that joins with this secret. */
+  const enrolment = async (secret) => {
+    const file = join(directory, 'enrolment-secret')
+    await writeFile(file, secret, { mode: 0o600 })
+    return { url: issuer, enrolment_secret_file: file, credential_file: join(directory, 'node-credential') }
+  }
   const stop = async () => {
     await server.stop()
     await rm(directory, { recursive: true })
   }
-  return { issuer, admin, stop }
+  return { issuer, operatorPassword, admin, enrolment, stop }
 }
 
 /** An approved tenant with an app on a plan: `{ tenantId, appId, clientId, clientSecret }`. */

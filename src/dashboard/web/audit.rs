@@ -1,0 +1,276 @@
+//! The audit log: of a tenant, and of the whole platform.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::extract::{Path, Query};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::form::Fields;
+use super::page::{Failure, Place, Shell, page_with};
+use super::text::{Moment, day_start};
+use super::visit::Member;
+use crate::dashboard::access::{Action, require};
+use crate::dashboard::audit::{self, Entry, Filter};
+use crate::dashboard::{accounts, members};
+
+const PAGE_ROWS: i64 = 50;
+/// An export reads this many at once, and this many in all; a filter by time gets at the rest.
+const EXPORT_ROWS: i64 = 1000;
+const EXPORT_ROWS_MAX: usize = 100_000;
+const DAY_S: i64 = 86_400;
+
+/// What the filter's form holds.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    actor: String,
+    #[serde(default)]
+    action: String,
+    #[serde(default)]
+    from: String,
+    #[serde(default)]
+    until: String,
+    before: Option<i64>,
+}
+
+#[derive(Template)]
+#[template(path = "audit.html")]
+struct AuditPage<'a> {
+    shell: Shell,
+    /// The page's own address.
+    here: String,
+    form: &'a Fields,
+    rows: Vec<Row>,
+    /// The last number of the page, if there are older entries.
+    older: Option<i64>,
+    is_filtered: bool,
+    is_newest: bool,
+}
+
+struct Row {
+    seq: i64,
+    at: Moment,
+    who: String,
+    action: String,
+    target: String,
+    address: String,
+    detail: String,
+}
+
+impl Asked {
+    fn form(&self) -> Fields {
+        let mut form = Fields::default();
+        let fields =
+            [("actor", &self.actor), ("action", &self.action), ("from", &self.from), ("until", &self.until)];
+        for (name, value) in fields {
+            form.set(name, value.trim());
+        }
+        form
+    }
+
+    fn is_filtered(&self) -> bool {
+        [&self.actor, &self.action, &self.from, &self.until].iter().any(|text| !text.trim().is_empty())
+    }
+
+    /// The filter; what can't be understood stands beside its field.
+    async fn filter(
+        &self,
+        member: &Member,
+        tenant: Option<Uuid>,
+        form: &mut Fields,
+    ) -> Result<Filter, Failure> {
+        let mut day = |name: &'static str, text: &str, add: i64| {
+            let day = day_start(text.trim());
+            if day.is_none() && !text.trim().is_empty() {
+                form.wrong(name, "write a date such as 2026-11-22");
+            }
+            day.map(|day| day + add)
+        };
+        let from = day("from", &self.from, 0);
+        // The whole of the last day.
+        let until = day("until", &self.until, DAY_S);
+        let mut actor = self.actor.trim().to_owned();
+        if actor.contains('@')
+            && let Some(account) = accounts::by_email(member.dashboard(), &actor).await?
+        {
+            actor = format!("account:{}", account.id);
+        }
+        let action = self.action.trim().to_owned();
+        Ok(Filter { tenant, actor, action, from, until, before: self.before })
+    }
+}
+
+pub(super) async fn of_tenant(
+    member: Member,
+    Path(tenant): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Failure> {
+    let place = member.place(&tenant).await?;
+    let shell = member.shell("audit").within(&place);
+    show(&member, shell, place.at("audit"), Some(&place), asked).await
+}
+
+pub(super) async fn of_platform(member: Member, Query(asked): Query<Asked>) -> Result<Response, Failure> {
+    let shell = member.shell("operator-audit");
+    show(&member, shell, "/operator/audit".to_owned(), None, asked).await
+}
+
+async fn allow(member: &Member, tenant: Option<Uuid>) -> Result<(), Failure> {
+    let action = if tenant.is_some() { Action::ReadAudit } else { Action::ReadAllAudit };
+    let mut tx = member.dashboard().home.begin_read().await?;
+    Ok(require(&mut tx, &member.actor(), action, tenant).await?)
+}
+
+async fn show(
+    member: &Member,
+    shell: Shell,
+    here: String,
+    place: Option<&Place>,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let tenant = place.map(|place| place.tenant.id);
+    allow(member, tenant).await?;
+    let mut form = asked.form();
+    let filter = asked.filter(member, tenant, &mut form).await?;
+    let mut entries = match form.is_good() {
+        true => audit::search(&member.dashboard().home, &filter, PAGE_ROWS + 1).await?,
+        false => Vec::new(),
+    };
+    let has_more = entries.len() > usize::try_from(PAGE_ROWS).unwrap_or(usize::MAX);
+    if has_more {
+        entries.pop();
+    }
+    let older = entries.last().map(|entry| entry.seq).filter(|_| has_more);
+    let names = names(member, &entries, tenant).await?;
+    let rows = entries.into_iter().map(|entry| row(entry, &names)).collect();
+    let (is_filtered, is_newest) = (asked.is_filtered(), asked.before.is_none());
+    let status = if form.is_good() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    Ok(page_with(status, &AuditPage { shell, here, form: &form, rows, older, is_filtered, is_newest }))
+}
+
+/// E-mail addresses for the accounts that act here. A tenant sees those of its members only.
+async fn names(
+    member: &Member,
+    entries: &[Entry],
+    tenant: Option<Uuid>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let dashboard = member.dashboard();
+    let mut names = BTreeMap::new();
+    if let Some(tenant) = tenant {
+        for member in members::list(dashboard, &member.actor(), tenant).await? {
+            names.insert(format!("account:{}", member.account), member.email);
+        }
+        return Ok(names);
+    }
+    for entry in entries {
+        let actor = &entry.event.actor;
+        let Some(Ok(account)) = actor.strip_prefix("account:").map(str::parse::<Uuid>) else { continue };
+        if !names.contains_key(actor)
+            && let Some(email) = accounts::email_of(dashboard, account).await?
+        {
+            names.insert(actor.clone(), email);
+        }
+    }
+    Ok(names)
+}
+
+fn row(entry: Entry, names: &BTreeMap<String, String>) -> Row {
+    let event = entry.event;
+    let who = match names.get(&event.actor) {
+        Some(email) => email.clone(),
+        None => match event.actor.split_once(':') {
+            Some((kind, id)) => format!("{kind} {}", id.get(..8).unwrap_or(id)),
+            None => event.actor.replace('-', " "),
+        },
+    };
+    Row {
+        seq: entry.seq,
+        at: Moment(event.at),
+        who,
+        action: event.action,
+        target: event.target,
+        address: event.address,
+        detail: detail(&event.detail),
+    }
+}
+
+/// `role: admin, changed: name`, rather than JSON.
+fn detail(detail: &Value) -> String {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items
+            .iter()
+            .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+            .join(" "),
+        Value::Null => "none".to_owned(),
+        other => other.to_string(),
+    };
+    let Some(fields) = detail.as_object() else { return detail.to_string() };
+    let shown = |name: &str, value: &Value| match value.as_i64() {
+        Some(at) if name.ends_with("_at") => Moment(at).shown(),
+        _ => text(value),
+    };
+    fields.iter().map(|(name, value)| format!("{name}: {}", shown(name, value))).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) async fn export_of_tenant(
+    member: Member,
+    Path(tenant): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Failure> {
+    let place = member.place(&tenant).await?;
+    export(&member, Some(place.tenant.id), asked).await
+}
+
+pub(super) async fn export_of_platform(
+    member: Member,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Failure> {
+    export(&member, None, asked).await
+}
+
+/// One JSON object a line, newest first, with the hashes that chain them.
+async fn export(member: &Member, tenant: Option<Uuid>, asked: Asked) -> Result<Response, Failure> {
+    allow(member, tenant).await?;
+    let mut filter = asked.filter(member, tenant, &mut Fields::default()).await?;
+    let (mut lines, mut count) = (String::new(), 0);
+    while count < EXPORT_ROWS_MAX {
+        let entries = audit::search(&member.dashboard().home, &filter, EXPORT_ROWS).await?;
+        let Some(last) = entries.last() else { break };
+        filter.before = Some(last.seq);
+        count += entries.len();
+        for entry in &entries {
+            let event = &entry.event;
+            let line = json!({
+                "seq": entry.seq, "at": Moment(event.at).iso(), "actor": event.actor, "address": event.address,
+                "tenant": event.tenant, "action": event.action, "target": event.target, "detail": event.detail,
+                "previous_hash": entry.previous_hash, "hash": entry.hash,
+            });
+            lines.push_str(&line.to_string());
+            lines.push('\n');
+        }
+    }
+    let kind = [
+        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.jsonl\""),
+    ];
+    Ok((kind, lines).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_read_as_words() {
+        let shown = detail(&json!({ "changed": ["name", "allowed_domains"], "signs_at": 5, "to": null }));
+        assert_eq!(shown, "changed: name allowed_domains, signs_at: 1970-01-01 00:00 UTC, to: none");
+        assert_eq!(detail(&json!({})), "");
+    }
+}

@@ -1,0 +1,69 @@
+//! Signing up: an account and its tenant, which then waits for approval.
+
+use askama::Template;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::form::Fields;
+use super::page::{Failure, Shell, page, page_with};
+use super::visit::{Guest, Posted};
+use crate::dashboard::access::Actor;
+use crate::dashboard::accounts::{self, AccountError, normal_name};
+use crate::dashboard::{sessions, tenants};
+
+/// Who has tried, when sign-ups are counted: each costs a hash of a password, and a row that stays.
+const SIGN_UP: &str = "sign-up";
+
+#[derive(Template)]
+#[template(path = "signup.html")]
+struct SignUpPage<'a> {
+    shell: Shell,
+    form: &'a Fields,
+}
+
+pub(super) async fn form(guest: Guest) -> Response {
+    if guest.session.as_ref().is_some_and(|session| !session.is_half) {
+        return Redirect::to("/tenants/new").into_response();
+    }
+    guest.answer(page(&SignUpPage { shell: guest.shell("signup"), form: &Fields::default() }))
+}
+
+pub(super) async fn sign_up(Posted(guest, mut form): Posted<Guest>) -> Result<Response, Failure> {
+    let dashboard = &guest.dashboard;
+    dashboard.may_try(guest.address, SIGN_UP).map_err(Failure::too_many)?;
+    let actor = guest.anonymous();
+    if normal_name(form.get("tenant")).is_none() {
+        form.wrong("tenant", "write the name of your company or project, of 1 to 100 characters");
+    }
+    if normal_name(form.get("name")).is_none() {
+        form.wrong("name", "write your name, of 1 to 100 characters");
+    }
+    if !accounts::is_email(form.get("email").trim()) {
+        form.wrong("email", "this is no e-mail address; write one such as ada@example.com");
+    }
+    let refuse = |form: &Fields| {
+        let shell = guest.shell("signup");
+        guest.answer(page_with(StatusCode::UNPROCESSABLE_ENTITY, &SignUpPage { shell, form }))
+    };
+    if !form.is_good() {
+        return Ok(refuse(&form));
+    }
+    dashboard.count_failure(guest.address, SIGN_UP);
+    let (email, name, password) = (form.get("email"), form.get("name"), form.get("password"));
+    let account = match accounts::sign_up(dashboard, &actor, email, name, password).await {
+        Ok(account) => account,
+        Err(error @ AccountError::Password(_)) => {
+            form.wrong("password", error);
+            return Ok(refuse(&form));
+        }
+        Err(error @ (AccountError::Exists(_) | AccountError::Email(_))) => {
+            form.wrong("email", error);
+            return Ok(refuse(&form));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let owner = Actor::account(account, guest.address);
+    let tenant = tenants::create(dashboard, &owner, form.get("tenant"), account).await?;
+    let id = sessions::begin(dashboard, &actor, account, false, &guest.browser).await?;
+    Ok(guest.redirect_as(&id, &format!("/tenants/{tenant}/apps?done=signed-up")))
+}

@@ -1,0 +1,130 @@
+//! The web UI: pages made on the server, which work without JavaScript.
+//!
+//! - A page calls the same operations as everything else, on behalf of the account of its session; what a role may not do
+//!   is not shown, and refused all the same.
+//! - Whatever changes something is a POST whose `Origin` is ours and whose form holds the session's token (`visit`).
+//! - Every answer carries a policy that lets nothing in but our own files (`headers`), and is not stored anywhere. A
+//!   secret is in the body of one answer, never in a URL.
+//! - Answers to a good POST redirect, so that loading again repeats nothing; the one exception is an answer that shows a
+//!   secret once.
+//!
+//! Absent: rules and SQL, which are the domain modules'.
+
+mod account;
+mod app_pages;
+mod apps;
+mod assets;
+mod audit;
+mod cookie;
+mod entry;
+mod form;
+mod headers;
+mod inspector;
+mod keys;
+mod login;
+mod members;
+mod nodes;
+mod operator;
+mod page;
+mod playground;
+mod qr;
+mod tenants;
+mod text;
+mod visit;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::HeaderMap;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, http::header};
+
+use super::Dashboard;
+use super::http::Problem;
+use page::Failure;
+
+/// Forms hold a few short fields and at most one token.
+const FORM_BYTES_MAX: usize = 64 << 10;
+
+pub(super) fn router() -> Router<Arc<Dashboard>> {
+    let pages = Router::new()
+        .merge(at_the_door())
+        .merge(of_a_tenant())
+        .merge(of_an_app())
+        .merge(of_the_platform())
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(middleware::from_fn(headers::for_pages));
+    pages.merge(playground::router()).route("/assets/{name}", get(assets::asset))
+}
+
+fn at_the_door() -> Router<Arc<Dashboard>> {
+    Router::new()
+        .route("/", get(login::home))
+        .route("/login", get(login::form).post(login::log_in))
+        .route("/login/code", get(login::code_form).post(login::check_code))
+        .route("/logout", post(login::log_out))
+        .route("/signup", get(entry::form).post(entry::sign_up))
+        .route("/account", get(account::show))
+        .route("/account/password", get(account::password_form).post(account::change_password))
+        .route("/account/second-factor", get(account::second_factor).post(account::begin_second_factor))
+        .route("/account/second-factor/confirm", post(account::confirm_second_factor))
+        .route("/account/second-factor/off", post(account::turn_second_factor_off))
+        .route("/account/sessions/end", post(account::end_session))
+        .route("/account/sessions/end-all", post(account::end_all_sessions))
+}
+
+fn of_a_tenant() -> Router<Arc<Dashboard>> {
+    Router::new()
+        .route("/tenants", get(tenants::list))
+        .route("/tenants/new", get(tenants::new).post(tenants::create))
+        .route("/tenants/{tenant}", get(tenants::show))
+        .route("/tenants/{tenant}/members", get(members::list))
+        .route("/tenants/{tenant}/members/role", post(members::change_role))
+        .route("/tenants/{tenant}/members/remove", post(members::remove))
+        .route("/tenants/{tenant}/keys", get(keys::list))
+        .route("/tenants/{tenant}/keys/rotate", post(keys::rotate))
+        .route("/tenants/{tenant}/keys/revoke", post(keys::revoke))
+        .route("/tenants/{tenant}/audit", get(audit::of_tenant))
+        .route("/tenants/{tenant}/audit/export", get(audit::export_of_tenant))
+        .route("/tenants/{tenant}/inspector", get(inspector::form).post(inspector::inspect))
+}
+
+fn of_an_app() -> Router<Arc<Dashboard>> {
+    Router::new()
+        .route("/tenants/{tenant}/apps", get(apps::list))
+        .route("/tenants/{tenant}/apps/new", get(apps::new).post(apps::create))
+        .route("/tenants/{tenant}/apps/{app}", get(app_pages::show))
+        .route("/tenants/{tenant}/apps/{app}/edit", get(apps::edit).post(apps::update))
+        .route("/tenants/{tenant}/apps/{app}/secret", post(app_pages::regenerate))
+        .route("/tenants/{tenant}/apps/{app}/plan", get(app_pages::plans).post(app_pages::choose_plan))
+        .route("/tenants/{tenant}/apps/{app}/plan/cancel", post(app_pages::cancel_plan))
+        .route("/tenants/{tenant}/apps/{app}/quick-start", get(app_pages::quick_start))
+        .route("/tenants/{tenant}/apps/{app}/playground", post(playground::open))
+        .route("/tenants/{tenant}/apps/{app}/delete", post(app_pages::delete))
+}
+
+fn of_the_platform() -> Router<Arc<Dashboard>> {
+    Router::new()
+        .route("/operator/tenants", get(operator::tenants))
+        .route("/operator/tenants/{tenant}/approve", post(operator::approve))
+        .route("/operator/tenants/{tenant}/suspend", post(operator::suspend))
+        .route("/operator/tenants/{tenant}/resume", post(operator::resume))
+        .route("/operator/nodes", get(nodes::list))
+        .route("/operator/nodes/enrolment", post(nodes::create_enrolment))
+        .route("/operator/nodes/drain", post(nodes::drain))
+        .route("/operator/nodes/undrain", post(nodes::undrain))
+        .route("/operator/nodes/remove", post(nodes::remove))
+        .route("/operator/audit", get(audit::of_platform))
+        .route("/operator/audit/export", get(audit::export_of_platform))
+}
+
+/// What is at no address: a page for people, problem details for programs.
+pub(super) async fn not_found(headers: HeaderMap) -> Response {
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !accepts.contains("text/html") {
+        return Problem::not_found("there is nothing at this address").into_response();
+    }
+    headers::protect(Failure::missing("There is nothing at this address.").into_response())
+}

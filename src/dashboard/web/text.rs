@@ -1,0 +1,116 @@
+//! Numbers and times as people read them.
+
+const MINUTE_S: i64 = 60;
+const HOUR_S: i64 = 3600;
+const DAY_S: i64 = 86_400;
+
+/// A moment: `<time>` shows it, in UTC, and a script turns it into the reader's own zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moment(pub i64);
+
+impl Moment {
+    /// RFC 3339, for the `datetime` attribute.
+    pub fn iso(&self) -> String {
+        let (year, month, day) = civil(self.0.div_euclid(DAY_S));
+        let second = self.0.rem_euclid(DAY_S);
+        let (hour, minute, second) = (second / HOUR_S, second / MINUTE_S % 60, second % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+
+    pub fn shown(&self) -> String {
+        let iso = self.iso();
+        format!("{} {} UTC", &iso[..10], &iso[11..16])
+    }
+}
+
+/// `90` is `1 minute`; always the largest unit that fits.
+pub(super) fn span(seconds: i64) -> String {
+    let (number, unit) = match seconds.max(0) {
+        s if s < MINUTE_S => (s, "second"),
+        s if s < HOUR_S => (s / MINUTE_S, "minute"),
+        s if s < 2 * DAY_S => (s / HOUR_S, "hour"),
+        s => (s / DAY_S, "day"),
+    };
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {unit}{plural}")
+}
+
+/// The second that a date (`2026-11-22`, UTC) begins with.
+pub(super) fn day_start(date: &str) -> Option<i64> {
+    let mut parts = date.splitn(3, '-').map(str::parse::<i64>);
+    let (Some(Ok(year)), Some(Ok(month)), Some(Ok(day))) = (parts.next(), parts.next(), parts.next()) else {
+        return None;
+    };
+    let days = days_of(year, month, day);
+    (civil(days) == (year, month, day) && (0..=9999).contains(&year)).then_some(days * DAY_S)
+}
+
+/// `1234567` is `1,234,567`.
+pub(super) fn grouped(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if number < 0 { format!("-{text}") } else { text }
+}
+
+/// A price in cents: `$29`, `12.50 EUR`.
+pub(super) fn money(cents: i64, currency: &str) -> String {
+    let (whole, rest) = (grouped(cents / 100), cents % 100);
+    let amount = if rest == 0 { whole } else { format!("{whole}.{rest:02}") };
+    if currency == "USD" { format!("${amount}") } else { format!("{amount} {currency}") }
+}
+
+/// Howard Hinnant's algorithms between days since 1970 and the civil calendar.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+fn days_of(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
+    era * 146_097 + of_era - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_and_dates_are_those_of_the_calendar() {
+        assert_eq!(Moment(0).iso(), "1970-01-01T00:00:00Z");
+        assert_eq!(Moment(1_709_210_096).iso(), "2024-02-29T12:34:56Z");
+        assert_eq!(Moment(1_709_210_096).shown(), "2024-02-29 12:34 UTC");
+        assert_eq!(day_start("2024-02-29"), Some(1_709_164_800));
+        for wrong in ["", "2023-02-29", "2024-13-01", "2024-2", "x-y-z", "2024-02-00"] {
+            assert_eq!(day_start(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_short_and_grouped() {
+        assert_eq!(
+            [span(1), span(59), span(90), span(7200), span(3 * DAY_S)].join(", "),
+            "1 second, 59 seconds, 1 minute, 2 hours, 3 days"
+        );
+        assert_eq!(
+            [grouped(0), grouped(999), grouped(1000), grouped(-1_234_567)].join(" "),
+            "0 999 1,000 -1,234,567"
+        );
+        assert_eq!([money(2900, "USD"), money(1250, "EUR")].join(" "), "$29 12.50 EUR");
+    }
+}

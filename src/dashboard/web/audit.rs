@@ -216,7 +216,11 @@ fn detail(detail: &Value) -> String {
         Some(at) if name.ends_with("_at") => Moment(at).shown(),
         _ => text(value),
     };
-    fields.iter().map(|(name, value)| format!("{name}: {}", shown(name, value))).collect::<Vec<_>>().join(", ")
+    fields
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", shown(name, value)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 pub(super) async fn export_of_tenant(

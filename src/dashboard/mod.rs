@@ -93,6 +93,7 @@ pub enum OpenError {
     MasterKey(#[from] MasterKeyError),
     #[error(transparent)]
     WebhookSecret(#[from] WebhookSecretError),
+    #[error(transparent)]
     Mail(#[from] MailError),
 }
 

@@ -330,27 +330,6 @@ pub async fn list(dashboard: &Dashboard, actor: &Actor) -> Result<Vec<Node>, Nod
     rows.iter().map(each).collect()
 }
 
-/// Says whether the operator wants a node drained; it hears of it with its next heartbeat.
-///
-/// # Errors
-/// [`NodeError::Missing`] if there is none of this name.
-pub async fn set_draining(
-    dashboard: &Dashboard,
-    actor: &Actor,
-    name: &str,
-    is_draining: bool,
-) -> Result<(), NodeError> {
-    let (wanted, action) = if is_draining { ("draining", "node.drain") } else { ("active", "node.undrain") };
-    let mut tx = dashboard.home.begin().await?;
-    require(&mut tx, actor, Action::ManageNodes, None).await?;
-    let update = query("UPDATE nodes SET wanted_state = $1 WHERE name = $2 RETURNING id");
-    let row = update.bind(wanted).bind(name.to_owned()).fetch_optional(&mut *tx).await?;
-    let id = row.ok_or_else(|| NodeError::Missing(name.to_owned()))?.text("id")?;
-    let event = Event::new(dashboard.now(), actor, action, id);
-    audit::append(&mut tx, &event.with(serde_json::json!({ "name": name }))).await?;
-    Ok(tx.commit().await?)
-}
-
 /// Where an app of this region connects best: the least loaded node that is up and takes connections, of the region if it
 /// has one. `None` while there is no node at all.
 ///

@@ -1,7 +1,7 @@
 //! What the dashboard serves, and the limits on who asks.
 
-mod billing;
 mod api;
+mod billing;
 mod jwks;
 mod nodes;
 mod problem;

@@ -95,6 +95,7 @@ impl Subscription {
             SubscriptionState::Active => format!("renews {end}"),
             SubscriptionState::PastDue => "payment is late; pay to keep the app's tokens".to_owned(),
             SubscriptionState::Cancelled => format!("cancelled, runs until {end}"),
+            SubscriptionState::Ended => "ended".to_owned(),
         }
     }
 }

@@ -184,15 +184,12 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
             responses.insert(status.to_string(), json!({ "$ref": format!("#/components/responses/{name}") }));
         }
     }
-    let links = responses.get_mut("200").filter(|_| has_query && !path.ends_with("/export"));
-    if let Some(page) = links {
-        page["headers"] = headers_of("Link", "The next page, as rel=\"next\"");
-    } else if let Some(thing) =
-        responses.get_mut("200").filter(|_| method == "get" && path != "/api/v1/openapi.json")
-    {
-        if !path.ends_with("/export") {
-            thing["headers"] = headers_of("ETag", "What If-Match and If-None-Match name");
-        }
+    let is_thing = method == "get" && path != "/api/v1/openapi.json" && !path.ends_with("/export");
+    if let Some(answer) = responses.get_mut("200").filter(|_| is_thing) {
+        answer["headers"] = match has_query {
+            true => headers_of("Link", "The next page, as rel=\"next\""),
+            false => headers_of("ETag", "What If-Match and If-None-Match name"),
+        };
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<std::sync::Arc<Dashboard>> {
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({ "id": "starter", "name": "Starter", "limits": { "maxConnections": 1000,
     "maxDocuments": 1000, "maxUsersPerDoc": 50, "opsPerMinute": 60_000 }, "priceCents": 2900, "currency": "USD",
-    "periodDays": 30, "isOffered": true }))]
+    "period": "month", "isOffered": true }))]
 struct Plan {
     id: String,
     name: String,
@@ -32,7 +32,8 @@ struct Plan {
     /// For one period.
     price_cents: i64,
     currency: String,
-    period_days: i64,
+    /// `month` or `year`.
+    period: &'static str,
     /// Whether it can be newly subscribed to.
     is_offered: bool,
 }
@@ -60,7 +61,7 @@ impl From<plans::Plan> for Plan {
             },
             price_cents: plan.price_cents,
             currency: plan.currency,
-            period_days: plan.period_days,
+            period: plan.period.as_str(),
             is_offered: plan.is_offered,
         }
     }

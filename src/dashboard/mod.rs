@@ -19,6 +19,7 @@ pub mod apps;
 pub mod audit;
 pub mod clock;
 pub mod config;
+pub mod demo;
 mod domains;
 mod feed;
 mod http;
@@ -38,6 +39,7 @@ pub mod subscriptions;
 pub mod tenants;
 mod throttle;
 pub mod tokens;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,7 +57,7 @@ use throttle::Throttle;
 pub use domains::{AllowedDomain, DomainError};
 pub use feed::look as look_for_key_changes;
 pub use http::router;
-pub use serve::{ServeError, run};
+pub use serve::{ServeError, run, serve_on};
 
 /// Everything an operation needs: databases, clock, keys. One for the process, shared.
 #[derive(Debug)]
@@ -69,6 +71,7 @@ pub struct Dashboard {
     signer: Signer,
     throttle: Throttle,
     feed: Feed,
+    known_apps: usage::KnownApps,
 }
 
 /// Why a dashboard could not be opened.
@@ -119,6 +122,7 @@ impl Dashboard {
             passwords: Passwords::new(),
             throttle: Throttle::new(),
             feed: Feed::new(),
+            known_apps: usage::KnownApps::default(),
             config,
             clock,
             home,

@@ -157,6 +157,42 @@ pub(super) async fn end_for_deleted_app(
     Ok(tx.commit().await?)
 }
 
+/// An app, with its tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AppId {
+    pub tenant: Uuid,
+    pub app: Uuid,
+}
+
+/// The apps whose subscriptions have changed in the audit log after `after`, up to `head`, each with its tenant and the
+/// plan whose limits it has now; none if it gets no tokens any more. For whoever tells nodes.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn changed_limits(
+    dashboard: &Dashboard,
+    after: i64,
+    head: i64,
+) -> Result<Vec<(AppId, Option<Plan>)>, StoreError> {
+    let rows = query(
+        "SELECT tenant_id, detail FROM audit_log WHERE seq > $1 AND seq <= $2 AND action LIKE 'subscription.%'",
+    );
+    let rows = rows.bind(after).bind(head).fetch_all(dashboard.home.reader()).await?;
+    let mut apps = std::collections::BTreeSet::new();
+    for row in &rows {
+        let detail: serde_json::Value = serde_json::from_str(&row.text("detail")?).unwrap_or_default();
+        if let Some(app) = detail["app"].as_str().and_then(|app| app.parse::<Uuid>().ok()) {
+            apps.insert(AppId { tenant: row.parsed("tenant_id")?, app });
+        }
+    }
+    let mut changed = Vec::new();
+    for app in apps {
+        let plan = current(dashboard, app.app).await?.map(|subscription| subscription.plan);
+        changed.push((app, plan));
+    }
+    Ok(changed)
+}
+
 /// Ends what was cancelled and has run out, so that its place (the free plan's one) is free again.
 async fn end_expired(tx: &mut Tx, tenant: Uuid, now: i64) -> Result<(), StoreError> {
     let update = query(

@@ -36,6 +36,10 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", detail)
     }
 
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "Conflict", detail)
+    }
+
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail)
     }

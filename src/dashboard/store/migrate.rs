@@ -10,7 +10,7 @@ use sqlx::{AnyPool, SqlSafeStr};
 pub enum Schema {
     /// Accounts, tenants, members, signing keys, plans, subscriptions, nodes, audit.
     Home,
-    /// Apps and their refresh tokens.
+    /// Apps, their refresh tokens and what they use.
     Region,
 }
 
@@ -20,8 +20,12 @@ impl Schema {
             Self::Home => &[
                 (1, "foundation", include_str!("migrations/home_1.sql")),
                 (2, "nodes", include_str!("migrations/home_2.sql")),
+                (3, "usage", include_str!("migrations/home_3.sql")),
             ],
-            Self::Region => &[(1, "foundation", include_str!("migrations/region_1.sql"))],
+            Self::Region => &[
+                (1, "foundation", include_str!("migrations/region_1.sql")),
+                (2, "usage", include_str!("migrations/region_2.sql")),
+            ],
         }
     }
 

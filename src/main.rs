@@ -25,15 +25,22 @@ const EXIT_CODES: &str = "Exit codes: 0 done or stopped by a signal, 1 failed wh
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant)] // there is one of it
 enum Command {
-    /// Try it: one process, no configuration, a demo app with a token, and a playground in the browser.
+    /// Try it: one process, no configuration, a dashboard with a demo app and its tokens, and a playground in the browser.
     Dev {
         /// Where to listen; port 0 picks a free one.
         #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
         listen: SocketAddr,
+        /// Where the dashboard listens [default: port 8090 beside the node, or a free one].
+        #[arg(long, value_name = "ADDR")]
+        dashboard: Option<SocketAddr>,
+        /// Keep the dashboard's data (accounts, apps, keys) in this folder [default: it is gone when the process ends].
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
         /// How many shards [default: one for each core but one].
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
         shards: Option<u16>,
-        /// Print one line of JSON once it accepts connections: ws, http, token, tenantId, appId, jwks.
+        /// Print one line of JSON once it accepts connections: ws, http, token, tenantId, appId, jwks, issuer, dashboard,
+        /// clientId, clientSecret, owner, operator.
         #[arg(long)]
         json: bool,
     },
@@ -71,7 +78,9 @@ const WRONG_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Dev { listen, shards, json } => run_dev(listen, shards, json),
+        Command::Dev { listen, dashboard, data, shards, json } => {
+            run_dev(&dev::Options { listen, dashboard, data, shards, json })
+        }
         Command::Node { config } => run_node(&config),
         Command::Dashboard { config } => run_dashboard(&config),
         Command::Admin { config, command } => run_admin(config.as_deref(), command),
@@ -109,12 +118,13 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn run_dev(listen: SocketAddr, shards: Option<u16>, json: bool) -> ExitCode {
+fn run_dev(options: &dev::Options) -> ExitCode {
     if let Err(error) = logging::init(LogSettings { format: LogFormat::Human, level: LogLevel::Info }) {
         return failed(&error);
     }
-    match dev::start(listen, shards, json) {
-        Ok(node) => serve(node),
+    match dev::start(options).map(dev::Dev::run) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => failed(&error),
         Err(error) => failed(&error),
     }
 }

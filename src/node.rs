@@ -440,6 +440,7 @@ fn live(config: &NodeConfig, host: &Host, address: SocketAddr) -> Live {
             connections: Some(mark(host.connections_max(overload))),
             rss_bytes: Some(mark(host.memory_bytes_max(overload))),
         },
+        drain_spread: config.drain_spread,
     }
 }
 

@@ -74,7 +74,7 @@ pub struct ServerArgs {
     /// Where the server is: ws://HOST:PORT
     #[arg(long, required_unless_present = "dev_json")]
     pub url: Option<String>,
-    /// Take address and token from the line that `wiresocket dev --json` prints: a file, or - for standard input
+    /// Take address and tokens from the line that `wiresocket dev --json` prints: a file, or - for standard input
     #[arg(long, value_name = "FILE")]
     pub dev_json: Option<PathBuf>,
     /// How the server speaks

@@ -145,6 +145,9 @@ fn target(run: &Run) -> Result<Target, Box<dyn Error>> {
     Ok(target)
 }
 
+/// What a development server's token endpoint must be asked for.
+const DEV_SCOPE: &str = "WireSocket.API";
+
 fn tokens(args: &TokenArgs, dev: Option<&DevServer>) -> Result<Tokens, Box<dyn Error>> {
     let count = args.tokens as usize;
     if let (Some(key_file), Some(claims)) = (&args.key_file, &args.claims) {
@@ -157,6 +160,13 @@ fn tokens(args: &TokenArgs, dev: Option<&DevServer>) -> Result<Tokens, Box<dyn E
     {
         let secret = read_secret("the client's secret", secret_file)?;
         let endpoint = Endpoint::new(url.clone(), id.clone(), secret, args.scope.clone());
+        return Ok(Tokens::renewed(Source::Endpoint(endpoint), count)?);
+    }
+    let is_given = args.token.is_some() || args.token_file.is_some();
+    if let Some(client) = dev.and_then(|dev| dev.client.as_ref()).filter(|_| !is_given) {
+        let (id, secret) = (client.client_id.clone(), client.client_secret.clone());
+        let url = format!("{}/connect/token", client.issuer);
+        let endpoint = Endpoint::new(url, id, secret, Some(DEV_SCOPE.to_owned()));
         return Ok(Tokens::renewed(Source::Endpoint(endpoint), count)?);
     }
     if count > 1 {

@@ -5,6 +5,7 @@ use crate::tokens::Tokens;
 use crate::wire::Protocol;
 use crate::wire::websocket::KEY;
 use serde::Deserialize;
+use std::fmt;
 use std::io::{self, BufRead};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -51,6 +52,25 @@ pub enum TargetError {
 pub struct DevServer {
     pub ws: String,
     pub token: String,
+    /// Where more tokens come from, if it says so.
+    #[serde(flatten)]
+    pub client: Option<DevClient>,
+}
+
+/// The demo app's way to tokens (RFC 6749 client credentials).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DevClient {
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret: String,
+}
+
+impl fmt::Debug for DevClient {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DevClient").field("client_id", &self.client_id).finish_non_exhaustive()
+    }
 }
 
 impl DevServer {
@@ -279,5 +299,15 @@ mod tests {
         .expect("written");
         let server = DevServer::read(file.path()).expect("read");
         assert_eq!((server.ws.as_str(), server.token.as_str()), ("ws://127.0.0.1:9", "T"));
+        assert!(server.client.is_none());
+
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let line =
+            r#"{"ws":"w","token":"T","issuer":"http://i","clientId":"c","clientSecret":"SECRET","owner":{}}"#;
+        io::Write::write_all(&mut file, line.as_bytes()).expect("written");
+        let server = DevServer::read(file.path()).expect("read");
+        assert!(!format!("{server:?}").contains("SECRET"), "{server:?}");
+        let client = server.client.expect("a client");
+        assert_eq!((client.issuer.as_str(), client.client_id.as_str()), ("http://i", "c"));
     }
 }

@@ -44,7 +44,7 @@ pub use problem::{LoadError, Place, Problem, Problems};
 pub use read::{load, parse};
 pub use reload::{Reload, reload};
 pub use schema::KeyName;
-pub use url::{DashboardUrl, Issuer, JwksUrl, WebSocketUrl, reachable};
+pub use url::{DashboardUrl, Issuer, JwksUrl, UrlError, WebSocketUrl, reachable};
 
 use read::Origins;
 
@@ -200,8 +200,8 @@ pub enum LogLevel {
 }
 
 impl NodeConfig {
-    /// What `wiresocket dev` runs with: no file, per-IP buckets off, limits wide enough for a load test, and the
-    /// process itself as the issuer. Keys come from memory, so neither key source is set.
+    /// What `wiresocket dev` runs with: no file, per-IP buckets off, limits wide enough for a load test. Issuer and keys
+    /// are those of the dashboard in the same process; `dev` names them once it listens.
     #[must_use]
     pub fn dev(listen: SocketAddr, shards: Option<u16>) -> Self {
         let mut config = Self::built_in();

@@ -42,8 +42,10 @@ pub enum ToControl {
     Http { socket: OwnedFd, read: Vec<u8>, peer: IpAddr },
     /// The answer to [`ToShard::Report`].
     Metrics { shard: ShardIndex, metrics: Box<ShardMetrics> },
-    /// After [`ToShard::Drain`]: the last session of this shard is closed.
-    Drained { shard: ShardIndex },
+    /// Ops that have changed documents since this was last said, by app; behind [`Self::Metrics`] if there were any.
+    OpsDone { ops: Vec<(AppId, u64)> },
+    /// After the [`ToShard::Drain`] of this number: the last session of this shard is closed.
+    Drained { shard: ShardIndex, round: u32 },
 }
 
 /// From the control shard to a shard.
@@ -85,7 +87,11 @@ pub enum ToShard {
     /// Refuse new sessions, close the living ones with 1012 spread over `over`, then say [`ToControl::Drained`].
     Drain {
         over: Duration,
+        /// Rises with every drain, so that the end of an earlier one is not taken for this one's.
+        round: u32,
     },
+    /// A drain is called off: take new sessions again; those that were not closed yet stay.
+    Accept,
     /// Live-reloadable settings changed.
     Settings {
         settings: Arc<crate::config::ShardSettings>,

@@ -13,6 +13,7 @@
 //! must look like ([`crate::auth`]).
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod fleet;
 mod handle;
 mod http;
 mod keys;

@@ -12,13 +12,14 @@ use uuid::Uuid;
 use super::handle::{COMMANDS_MAX, Command, Handle, ReloadError};
 use super::http::{self, Desk, Facts};
 use super::keys::Jwks;
-use super::keys::feed::{self, Client, ClientError, FromFeed, HeartbeatAnswer};
+use super::keys::feed::{self, Client, ClientError, FromFeed, HeartbeatAnswer, UsageAnswer};
 use super::keys::source::{FetchError, Fetched, Fetcher, KeyDirError, KeyFiles};
 use super::link::Mailbox;
 use super::messages::ToControl;
 use super::overload::rss_bytes;
 use super::settings::{HttpBounds, Settings};
 use super::state::{Control, Effect, Parts, Question};
+use crate::limits::Meter;
 use crate::time::Now;
 
 /// Batches of the shards handled before their answers go out.
@@ -123,6 +124,7 @@ enum Finished {
     Fetch { tenant: Uuid, outcome: Result<Fetched, FetchError> },
     KeyDir { files: KeyFiles, done: oneshot::Sender<Result<(), ReloadError>> },
     Heartbeat(Result<HeartbeatAnswer, ClientError>),
+    Usage(Result<UsageAnswer, ClientError>),
 }
 
 /// What woke the loop.
@@ -179,7 +181,8 @@ impl Shell {
         let facts = Facts::of(&live, http.body_bytes_max);
         let mailboxes = links.shards;
         let rss_bytes = Box::new(rss_bytes);
-        let parts = Parts { live, bounds, make_verifier, key_functions, mailboxes, rss_bytes };
+        let meter = dashboard.is_some().then(|| Meter::new(boot()));
+        let parts = Parts { live, bounds, make_verifier, key_functions, mailboxes, rss_bytes, meter };
         let mut control = Control::new(parts, now(started));
         control.preload(documents.preloaded, documents.files)?;
         let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
@@ -284,10 +287,12 @@ impl Shell {
                 let _ = done.send(outcome);
             }
             Wake::Finished(Finished::Heartbeat(outcome)) => self.control.heartbeat_answered(now, outcome),
+            Wake::Finished(Finished::Usage(outcome)) => self.control.usage_answered(now, outcome),
             Wake::Feed(what) => {
                 match &what {
                     FromFeed::Enrolled { credential } => self.credential = Some(Arc::clone(credential)),
                     FromFeed::Documents { is_complete, .. } => self.awaits_feed &= !is_complete,
+                    FromFeed::Fleet(_) | FromFeed::Limits { .. } => {}
                     FromFeed::Lost => self.awaits_feed = false,
                 }
                 self.control.heard(now, what);
@@ -348,6 +353,13 @@ impl Shell {
                 };
                 self.block(move || Finished::Heartbeat(client.heartbeat(&credential, heartbeat)));
             }
+            Effect::Usage(report) => {
+                let (Some(client), Some(credential)) = (self.dashboard.clone(), self.credential.clone())
+                else {
+                    return; // it follows a heartbeat, so there are both
+                };
+                self.block(move || Finished::Usage(client.usage(&credential, &report)));
+            }
             Effect::Fetch { tenant, entity_tag } => {
                 let Some(fetcher) = self.fetcher.clone() else {
                     return; // without a URL nothing is ever queued
@@ -368,6 +380,12 @@ impl Shell {
             let _ = finish.blocking_send(work());
         });
     }
+}
+
+/// Tells this process from those before it: when it began.
+fn boot() -> i64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(unix.as_micros()).unwrap_or(i64::MAX).max(1)
 }
 
 fn now(started: Instant) -> Now {

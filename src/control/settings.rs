@@ -111,6 +111,8 @@ pub struct Live {
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
     pub marks: Marks,
+    /// Closing the sessions of a node that the dashboard wants drained is spread over this long.
+    pub drain_spread: Duration,
 }
 
 /// Bounds of one HTTP request: what a slow or greedy client can hold.

@@ -96,6 +96,7 @@ pub fn live() -> Live {
         exempt: Vec::new(),
         trusted_proxies: Vec::new(),
         marks: Marks::default(),
+        drain_spread: Duration::from_secs(30),
     }
 }
 

@@ -256,7 +256,7 @@ fn a_drain_ends_when_every_shard_says_so_and_health_says_draining_meanwhile() {
     let node = Node::start(2, |_| {});
     let done = node.handle.drain(Duration::from_secs(3600)).unwrap();
     let over = node.next(|_, message| match message {
-        ToShard::Drain { over } => Some(over),
+        ToShard::Drain { over, .. } => Some(over),
         _ => None,
     });
     assert_eq!(over, Duration::from_secs(3600));
@@ -264,8 +264,8 @@ fn a_drain_ends_when_every_shard_says_so_and_health_says_draining_meanwhile() {
     assert_eq!((answer.status, answer.json()["status"].as_str()), (503, Some("draining")));
     let retry_after: u32 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((10..=20).contains(&retry_after));
-    node.send(ToControl::Drained { shard: 1 });
-    node.send(ToControl::Drained { shard: 0 });
+    node.send(ToControl::Drained { shard: 1, round: 1 });
+    node.send(ToControl::Drained { shard: 0, round: 1 });
     assert_eq!(done.blocking_recv().unwrap().stragglers, [] as [u16; 0]);
 }
 

@@ -76,6 +76,20 @@ pub async fn sign_up(
     insert(dashboard, actor, email, name, hash, false, false).await
 }
 
+/// Makes an operator whose password is known already: for `dev`, which shows it at every start.
+///
+/// # Errors
+/// [`AccountError::Denied`] unless the actor is an operator or the command line.
+pub(super) async fn create_operator_with(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    email: &str,
+    password: &str,
+) -> Result<Uuid, AccountError> {
+    let hash = dashboard.passwords.hash(password).await?;
+    insert(dashboard, actor, email, "Operator", hash, true, false).await
+}
+
 /// Makes an operator with a one-time password, which is returned this once.
 ///
 /// # Errors

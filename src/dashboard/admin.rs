@@ -20,6 +20,7 @@ use super::nodes::{self, NodeError};
 use super::region::LicenseRegion;
 use super::subscriptions::{self, AppId, SubscriptionError};
 use super::tenants::{self, TenantError};
+use super::usage::{self, Point, Resolution, UsageError};
 use super::{Dashboard, OpenError};
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -109,8 +110,14 @@ pub enum Command {
     },
     /// List the nodes with their states and loads
     ListNodes,
+    /// Drain a node: it takes no new sessions, and its living ones are asked to leave
+    DrainNode { name: String },
+    /// Let a drained node take sessions again
+    UndrainNode { name: String },
     /// Take a node out of the registry; its credential is dead at once
     RemoveNode { name: String },
+    /// What an app uses now, against its plan's limits, and the minutes of the last hour in which it used anything
+    Usage { tenant: Uuid, app: Uuid },
     /// Check the audit log's chain; prints its length and last hash, to be noted elsewhere
     VerifyAudit,
 }
@@ -143,6 +150,8 @@ pub enum AdminError {
     Node(#[from] NodeError),
     #[error(transparent)]
     ApiKey(#[from] ApiKeyError),
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     #[error(transparent)]
     Audit(#[from] Broken),
 }
@@ -254,10 +263,19 @@ async fn carry_out(dashboard: &Dashboard, command: Command) -> Result<Value, Adm
             Ok(json!({ "apiKey": created.secret, "id": created.key.id, "role": role.as_str() }))
         }
         Command::ListNodes => Ok(nodes::list(dashboard, &actor).await?.iter().map(node_json).collect()),
+        Command::DrainNode { name } => {
+            nodes::drain(dashboard, &actor, &name).await?;
+            Ok(json!({ "node": name, "wanted": "draining" }))
+        }
+        Command::UndrainNode { name } => {
+            nodes::undrain(dashboard, &actor, &name).await?;
+            Ok(json!({ "node": name, "wanted": "active" }))
+        }
         Command::RemoveNode { name } => {
             nodes::remove(dashboard, &actor, &name).await?;
             Ok(json!({ "removed": name }))
         }
+        Command::Usage { tenant, app } => usage_of(dashboard, &actor, tenant, app).await,
         Command::VerifyAudit => {
             let (entries, hash) = audit::verify(&dashboard.home).await?;
             Ok(json!({ "entries": entries, "hash": hash }))
@@ -313,6 +331,37 @@ fn invoice_json(invoice: &Invoice) -> Value {
     })
 }
 
+async fn usage_of(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    tenant: Uuid,
+    app: Uuid,
+) -> Result<Value, AdminError> {
+    let app = apps::read(dashboard, actor, tenant, app).await?;
+    let live = usage::live(dashboard, actor, &app).await?;
+    let now = dashboard.now();
+    let hour =
+        usage::history(dashboard, actor, &app, Resolution::Minutes, now - usage::HOUR_S, now + 1).await?;
+    let used = hour.iter().filter(|point| (point.connections, point.documents, point.ops) != (0, 0, 0));
+    let minutes: Value = used
+        .map(|point| {
+            let Point { at, connections, documents, ops } = point;
+            json!({ "at": at, "connections": connections, "documents": documents, "ops": ops })
+        })
+        .collect();
+    Ok(json!({
+        "app": app.id,
+        "connections": live.connections,
+        "documents": live.documents,
+        "opsThisMinute": live.ops_this_minute,
+        "nodes": live.nodes,
+        "limits": live.plan.map(|plan| plan.limits()),
+        "asOf": live.as_of,
+        "isStale": live.is_stale,
+        "minutes": minutes,
+    }))
+}
+
 fn node_json(node: &nodes::Node) -> Value {
     json!({
         "node": node.id,
@@ -323,6 +372,7 @@ fn node_json(node: &nodes::Node) -> Value {
         "capacity": node.capacity,
         "version": node.version,
         "state": node.state.as_str(),
+        "wanted": node.wanted.as_str(),
         "connections": node.connections,
         "documents": node.documents,
         "lastHeartbeatAt": node.last_heartbeat_at,

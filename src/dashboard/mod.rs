@@ -21,6 +21,7 @@ pub mod audit;
 pub mod billing;
 pub mod clock;
 pub mod config;
+pub mod demo;
 mod domains;
 mod feed;
 mod http;
@@ -46,6 +47,7 @@ pub mod tenants;
 mod throttle;
 pub mod tokens;
 pub mod totp;
+pub mod usage;
 mod web;
 
 use std::collections::BTreeMap;
@@ -66,7 +68,7 @@ use throttle::Throttle;
 pub use domains::{AllowedDomain, DomainError};
 pub use feed::look as look_for_key_changes;
 pub use http::router;
-pub use serve::{ServeError, run};
+pub use serve::{ServeError, run, serve_on};
 
 /// Everything an operation needs: databases, clock, keys. One for the process, shared.
 #[derive(Debug)]
@@ -82,6 +84,7 @@ pub struct Dashboard {
     feed: Feed,
     payments: Providers,
     mailer: Mailer,
+    known_apps: usage::KnownApps,
 }
 
 /// Why a dashboard could not be opened.
@@ -138,6 +141,7 @@ impl Dashboard {
             feed: Feed::new(),
             payments: Providers::read(&config.billing)?,
             mailer: Mailer::open(config.mail.as_ref())?,
+            known_apps: usage::KnownApps::default(),
             config,
             clock,
             home,

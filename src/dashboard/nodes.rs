@@ -3,8 +3,13 @@
 //! - An operator makes an enrolment secret, good for some enrolments and some time. A node hands it in once and gets a
 //!   credential of its own, with which it says that it lives and learns of keys. Both are stored as fingerprints.
 //! - A name is one node. Enrolling it again replaces its credential: the old one is dead at once.
+//! - An operator can have a node drained, and call it off: the node hears of it by the feed, at the latest with its next
+//!   heartbeat.
 //! - `down` is not stored: a node is down when nothing was heard of it for [`DOWN_AFTER_S`].
 
+use std::collections::BTreeMap;
+
+use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use super::Dashboard;
@@ -34,12 +39,18 @@ pub struct Introduction {
     pub version: String,
 }
 
-/// A node's load, as it reports it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
+/// What a node says of itself again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    pub version: String,
     pub connections: i64,
     pub documents: i64,
     pub is_draining: bool,
+    /// Tells this process of the node from those before; 0 if it reports no usage.
+    pub boot: i64,
+    /// Where clients reach it now, if it says so.
+    pub public_url: Option<WebSocketUrl>,
+    pub capacity: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +71,8 @@ pub struct Node {
     pub capacity: i64,
     pub version: String,
     pub state: NodeState,
+    /// The operator's word: `Active` or `Draining`.
+    pub wanted: NodeState,
     pub connections: i64,
     pub documents: i64,
     pub last_heartbeat_at: i64,
@@ -202,6 +215,7 @@ pub async fn enrol(
     let detail = serde_json::json!({ "name": node.name, "region": node.region.code() });
     audit::append(&mut tx, &event.with(detail)).await?;
     tx.commit().await?;
+    dashboard.feed.wake();
     Ok(Enrolled { node: id, credential })
 }
 
@@ -210,39 +224,51 @@ pub async fn enrol(
 /// # Errors
 /// [`NodeError::Credential`] if it is nobody's.
 pub async fn authenticate(dashboard: &Dashboard, credential: &str) -> Result<Uuid, NodeError> {
-    let row = query("SELECT id FROM nodes WHERE credential_hash = $1")
-        .bind(random::fingerprint(credential))
-        .fetch_optional(dashboard.home.reader())
-        .await?;
-    Ok(row.ok_or(NodeError::Credential)?.parsed("id")?)
+    Ok(authenticate_process(dashboard, credential).await?.0)
 }
 
-/// Notes that a node lives and how it fares; whether the operator wants it drained. Not in the audit log: nothing is
-/// changed by it.
+/// The node whose credential this is, and which process of it sent the latest heartbeat.
+pub(super) async fn authenticate_process(
+    dashboard: &Dashboard,
+    credential: &str,
+) -> Result<(Uuid, i64), NodeError> {
+    let row = query("SELECT id, boot FROM nodes WHERE credential_hash = $1")
+        .bind(random::fingerprint(credential))
+        .fetch_optional(dashboard.home.reader())
+        .await?
+        .ok_or(NodeError::Credential)?;
+    Ok((row.parsed("id")?, row.int("boot")?))
+}
+
+/// Notes that a node lives and how it fares; whether the operator wants it drained. Not in the audit log: nothing that
+/// anybody decided is changed by it.
 ///
 /// # Errors
 /// [`NodeError::Credential`].
 pub async fn heartbeat(
     dashboard: &Dashboard,
     credential: &str,
-    version: &str,
-    load: Load,
+    heartbeat: Heartbeat,
 ) -> Result<NodeState, NodeError> {
-    if load.connections < 0 || load.documents < 0 {
-        return Err(NodeError::Negative("connections and documents"));
+    let Heartbeat { version, connections, documents, is_draining, boot, public_url, capacity } = heartbeat;
+    if connections < 0 || documents < 0 || capacity.is_some_and(|capacity| capacity < 0) {
+        return Err(NodeError::Negative("connections, documents and capacity"));
     }
-    let reported = if load.is_draining { "draining" } else { "active" };
+    let reported = if is_draining { "draining" } else { "active" };
     let mut tx = dashboard.home.begin().await?;
     let update = query(
-        "UPDATE nodes SET last_heartbeat_at = $1, connections = $2, documents = $3, reported_state = $4, version = $5 \
-         WHERE credential_hash = $6 RETURNING wanted_state",
+        "UPDATE nodes SET last_heartbeat_at = $1, connections = $2, documents = $3, reported_state = $4, version = $5, \
+         boot = $6, public_url = CASE WHEN $7 = '' THEN public_url ELSE $7 END, \
+         capacity = CASE WHEN $8 < 0 THEN capacity ELSE $8 END WHERE credential_hash = $9 RETURNING wanted_state",
     );
     let version: String = version.chars().take(LABEL_CHARS_MAX).collect();
-    let update = update.bind(dashboard.now()).bind(load.connections).bind(load.documents).bind(reported);
-    let update = update.bind(version).bind(random::fingerprint(credential));
+    let public_url = public_url.map_or_else(String::new, |url| url.as_str().to_owned());
+    let update = update.bind(dashboard.now()).bind(connections).bind(documents).bind(reported).bind(version);
+    let update = update.bind(boot).bind(public_url).bind(capacity.unwrap_or(-1));
+    let update = update.bind(random::fingerprint(credential));
     let row = update.fetch_optional(&mut *tx).await?.ok_or(NodeError::Credential)?;
     tx.commit().await?;
-    Ok(if row.text("wanted_state")? == "draining" { NodeState::Draining } else { NodeState::Active })
+    Ok(wanted_state(&row)?)
 }
 
 /// Has a node drained: it refuses new sessions and asks the living ones to leave, spread over its `drain.spread_s`.
@@ -295,38 +321,57 @@ pub async fn set_draining(
     Ok(())
 }
 
+fn wanted_state(row: &AnyRow) -> Result<NodeState, StoreError> {
+    Ok(if row.text("wanted_state")? == "draining" { NodeState::Draining } else { NodeState::Active })
+}
+
 /// Every node, by name.
 ///
 /// # Errors
 /// [`NodeError::Denied`].
 pub async fn list(dashboard: &Dashboard, actor: &Actor) -> Result<Vec<Node>, NodeError> {
-    let now = dashboard.now();
     let mut tx = dashboard.home.begin_read().await?;
     require(&mut tx, actor, Action::ManageNodes, None).await?;
-    let rows = query("SELECT * FROM nodes ORDER BY name").fetch_all(&mut *tx).await?;
-    let each = |row: &sqlx::any::AnyRow| {
-        let last_heartbeat_at = row.int("last_heartbeat_at")?;
-        let is_draining =
-            row.text("wanted_state")? == "draining" || row.text("reported_state")? == "draining";
-        let state = match is_draining {
-            _ if now - last_heartbeat_at > DOWN_AFTER_S => NodeState::Down,
-            true => NodeState::Draining,
-            false => NodeState::Active,
-        };
-        Ok(Node {
-            id: row.parsed("id")?,
-            name: row.text("name")?,
-            region: row.text("region")?,
-            cluster: row.text("cluster")?,
-            public_url: row.text("public_url")?,
-            capacity: row.int("capacity")?,
-            version: row.text("version")?,
-            state,
-            connections: row.int("connections")?,
-            documents: row.int("documents")?,
-            last_heartbeat_at,
-        })
+    drop(tx);
+    Ok(fleet(dashboard).await?)
+}
+
+/// Every node, by name, whoever asks: nodes tell clients of one another.
+pub(super) async fn fleet(dashboard: &Dashboard) -> Result<Vec<Node>, StoreError> {
+    let now = dashboard.now();
+    let rows = query("SELECT * FROM nodes ORDER BY name").fetch_all(dashboard.home.reader()).await?;
+    rows.iter().map(|row| of_row(row, now)).collect()
+}
+
+fn of_row(row: &AnyRow, now: i64) -> Result<Node, StoreError> {
+    let (last_heartbeat_at, wanted) = (row.int("last_heartbeat_at")?, wanted_state(row)?);
+    let is_draining = wanted == NodeState::Draining || row.text("reported_state")? == "draining";
+    let state = match is_draining {
+        _ if now - last_heartbeat_at > DOWN_AFTER_S => NodeState::Down,
+        true => NodeState::Draining,
+        false => NodeState::Active,
     };
+    Ok(Node {
+        id: row.parsed("id")?,
+        name: row.text("name")?,
+        region: row.text("region")?,
+        cluster: row.text("cluster")?,
+        public_url: row.text("public_url")?,
+        capacity: row.int("capacity")?,
+        version: row.text("version")?,
+        state,
+        wanted,
+        connections: row.int("connections")?,
+        documents: row.int("documents")?,
+        last_heartbeat_at,
+    })
+}
+
+/// The nodes that are not down, with the process that each is, and when they were last heard of.
+pub(super) async fn alive(dashboard: &Dashboard) -> Result<BTreeMap<(Uuid, i64), i64>, StoreError> {
+    let rows = query("SELECT id, boot, last_heartbeat_at FROM nodes WHERE last_heartbeat_at >= $1");
+    let rows = rows.bind(dashboard.now() - DOWN_AFTER_S).fetch_all(dashboard.home.reader()).await?;
+    let each = |row: &AnyRow| Ok(((row.parsed("id")?, row.int("boot")?), row.int("last_heartbeat_at")?));
     rows.iter().map(each).collect()
 }
 

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::accounts::{self, AccountError};
 use super::config::Config;
-use super::{Dashboard, OpenError, feed, http, keys, oauth, subscriptions};
+use super::{Dashboard, OpenError, feed, http, keys, oauth, subscriptions, usage};
 
 /// How often what is due is looked for: keys that take over, periods that end, audit entries that wait, tokens that have expired.
 const UPKEEP_EVERY: Duration = Duration::from_secs(30);
@@ -55,19 +55,31 @@ async fn serve(config: Config) -> Result<(), ServeError> {
     }
     let bound = listener.local_addr().map_err(|source| ServeError::Bind { address, source })?;
     tracing::info!(address = %bound, issuer = dashboard.config.issuer.as_str(), "listening");
+    serve_on(dashboard, listener, asked_to_stop()).await.map_err(ServeError::Serve)
+}
+
+/// Serves a dashboard that is open, with its upkeep, until `stop` is over; then closes its databases.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve_on(
+    dashboard: Arc<Dashboard>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
     let upkeep = tokio::spawn(keep_up(Arc::clone(&dashboard)));
     let look = tokio::spawn(feed::look(Arc::clone(&dashboard)));
     let service = http::router(Arc::clone(&dashboard)).into_make_service_with_connect_info::<SocketAddr>();
     let following = Arc::clone(&dashboard);
     let stop = async move {
-        asked_to_stop().await;
+        stop.await;
         following.end_feeds();
     };
     let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
     upkeep.abort();
     look.abort();
     dashboard.close().await;
-    served.map_err(ServeError::Serve)
+    served
 }
 
 async fn asked_to_stop() {
@@ -104,6 +116,9 @@ async fn keep_up(dashboard: Arc<Dashboard>) {
         }
         if let Err(error) = oauth::refresh::forget_expired(&dashboard).await {
             tracing::error!(%error, "expired refresh tokens could not be deleted");
+        }
+        if let Err(error) = usage::upkeep(&dashboard).await {
+            tracing::error!(%error, "old figures of usage could not be deleted");
         }
     }
 }

@@ -150,6 +150,17 @@ impl Engine {
         }
     }
 
+    /// Whoever has not been asked to leave yet stays.
+    pub(super) fn call_off_drain(&mut self) {
+        self.draining = false;
+        let ids: Vec<ConnectionId> = self.connections.keys().collect();
+        for id in ids {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.drain_at = None;
+            }
+        }
+    }
+
     pub(super) fn draining_refusal(&mut self) -> Refusal {
         Refusal::Draining { retry_after_s: 1 + self.jitter(5) as u32 }
     }

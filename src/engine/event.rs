@@ -96,6 +96,8 @@ pub enum Event<'a> {
     Drain {
         over: Duration,
     },
+    /// A drain is called off.
+    Accept,
 }
 
 #[derive(Debug)]

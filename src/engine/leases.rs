@@ -28,6 +28,15 @@ impl Engine {
         verdict
     }
 
+    /// By app, the ops that have changed documents since this was last asked. An app may come twice.
+    pub fn take_ops(&mut self) -> Vec<(AppId, u64)> {
+        let mut ops = std::mem::take(&mut self.ops_done);
+        ops.extend(
+            self.meters.iter_mut().map(|(&app, meter)| (app, meter.take_done())).filter(|(_, n)| *n > 0),
+        );
+        ops
+    }
+
     /// Leases ops ahead of need.
     pub(super) fn ask_for_ops(&mut self, now: Now, app: AppId, ops_per_minute: u32) {
         let wanted = OpsMeter::lot(ops_per_minute, self.shards);
@@ -44,7 +53,12 @@ impl Engine {
             if meter.is_unanswered(now.monotonic) {
                 again.push((app, meter.ops_per_minute()));
             }
-            !meter.is_idle(now.monotonic)
+            let stays = !meter.is_idle(now.monotonic);
+            let done = if stays { 0 } else { meter.take_done() };
+            if done > 0 {
+                self.ops_done.push((app, done));
+            }
+            stays
         });
         for (app, ops_per_minute) in again {
             self.ask_for_ops(now, app, ops_per_minute);

@@ -109,6 +109,8 @@ pub struct Engine {
     rooms: Rooms,
     sessions: Slab<Session>,
     meters: FxHashMap<AppId, OpsMeter>,
+    /// Of meters that are gone, to be told with the others'.
+    ops_done: Vec<(AppId, u64)>,
     questions: FxHashMap<Ticket, Question>,
     /// With so many it is worth looking for those that were never answered.
     questions_max: usize,
@@ -140,6 +142,7 @@ impl Engine {
             rooms: Rooms::default(),
             sessions: Slab::default(),
             meters: FxHashMap::default(),
+            ops_done: Vec::new(),
             questions: FxHashMap::default(),
             questions_max: 0,
             next_ticket: 1,
@@ -170,6 +173,7 @@ impl Engine {
             Event::Keys { sets } => self.verifier.replace_keys(sets),
             Event::KeyRevoked { tenant, key_id } => self.key_revoked(now, tenant, &key_id),
             Event::Drain { over } => self.drain(now, over),
+            Event::Accept => self.call_off_drain(),
         }
     }
 

@@ -17,6 +17,8 @@ pub struct OpsMeter {
     asked_at: Option<Duration>,
     /// The rate of whoever asked last.
     ops_per_minute: u32,
+    /// Ops that have changed a document and were not told of yet.
+    done: u64,
     /// The answer to the last request was "none left"; no need to ask again before the window ends.
     spent: bool,
     /// Sessions with an update that waits for the answer.
@@ -68,6 +70,12 @@ impl OpsMeter {
     pub fn spend(&mut self) {
         debug_assert!(self.left > 0, "an op passed without a lease");
         self.left = self.left.saturating_sub(1);
+        self.done += 1;
+    }
+
+    /// The ops that have changed a document since this was last asked.
+    pub const fn take_done(&mut self) -> u64 {
+        std::mem::replace(&mut self.done, 0)
     }
 
     /// Whether to ask the ledger now; marks it as asked. What was asked too long ago is asked again: were both

@@ -193,6 +193,14 @@ impl Ledger {
         })
     }
 
+    /// What every app that holds something holds now.
+    pub fn usages(&self) -> impl Iterator<Item = (AppId, Usage)> {
+        self.apps.iter().map(|(&app, account)| {
+            let (connections, documents) = (account.connections, account.documents_active());
+            (app, Usage { connections, documents, limits: Some(account.limits) })
+        })
+    }
+
     /// Whether anybody has a place in this document.
     #[must_use]
     pub fn is_active(&self, app: AppId, document: u64) -> bool {

@@ -1,4 +1,4 @@
-//! Limits, kept exactly: the ledger of reservations, ops windows, per-IP buckets.
+//! Limits, kept exactly: the ledger of reservations, ops windows, per-IP buckets; and what is reported of them.
 //!
 //! Everything here is plain values and arithmetic; time comes in as an argument. One owner (the control shard) holds the
 //! node's one [`Ledger`], one [`OpsWindows`] and one [`Buckets`], so nothing here locks.
@@ -8,11 +8,15 @@
 
 pub mod buckets;
 pub mod ledger;
+pub mod metering;
 pub mod network;
 pub mod ops;
+pub mod pushed;
 
 pub use buckets::{Bucket, Buckets, Rates};
 
 pub use ledger::{Claim, Exceeded, Ledger, Totals, Usage};
+pub use metering::{AppReport, Meter, Report};
 pub use network::{Network, NetworkError, client_address};
 pub use ops::{Lease, OpsWindows};
+pub use pushed::PushedLimits;

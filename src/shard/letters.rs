@@ -52,15 +52,24 @@ impl Shard {
             ToShard::KeyRevoked { tenant, key_id } => Event::KeyRevoked { tenant, key_id },
             ToShard::Report => {
                 let metrics = Box::new(self.report());
-                return self.to_control.push(ToControl::Metrics { shard: self.index, metrics });
+                self.to_control.push(ToControl::Metrics { shard: self.index, metrics });
+                let ops = self.engine.take_ops();
+                if !ops.is_empty() {
+                    self.to_control.push(ToControl::OpsDone { ops });
+                }
+                return;
             }
             ToShard::Shed { on } => {
                 self.shedding = on;
                 return;
             }
-            ToShard::Drain { over } => {
-                self.draining = true;
+            ToShard::Drain { over, round } => {
+                (self.draining, self.drain_round, self.drained_said) = (true, round, false);
                 Event::Drain { over }
+            }
+            ToShard::Accept => {
+                self.draining = false;
+                Event::Accept
             }
             ToShard::Settings { settings } => {
                 self.engine.replace_settings(settings.engine.clone(), token_policy(&settings));

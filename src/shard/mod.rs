@@ -136,6 +136,8 @@ struct Shard {
     sends: Vec<Send>,
     draining: bool,
     drained_said: bool,
+    /// The number of the latest drain.
+    drain_round: u32,
     shedding: bool,
     stopping: bool,
     metrics: ShardMetrics,
@@ -180,6 +182,7 @@ impl Shard {
             sends: Vec::new(),
             draining: false,
             drained_said: false,
+            drain_round: 0,
             shedding: false,
             stopping: false,
             metrics: ShardMetrics::default(),
@@ -250,7 +253,7 @@ impl Shard {
         self.send_backlog();
         if self.draining && !self.drained_said && self.engine.is_drained() && self.sockets.is_empty() {
             self.drained_said = true;
-            self.to_control.push(ToControl::Drained { shard: self.index });
+            self.to_control.push(ToControl::Drained { shard: self.index, round: self.drain_round });
         }
         self.send_to_control();
     }

@@ -20,6 +20,7 @@ mod plans;
 mod refresh;
 mod stage;
 mod tenants;
+mod usage;
 mod web;
 
 use std::panic::AssertUnwindSafe;
@@ -129,6 +130,17 @@ scenarios! {
         a_feed_begins_with_everything_and_goes_on_with_what_changes,
         a_feed_goes_on_where_it_was_left,
         a_feed_ends_with_its_credential,
+        a_drain_and_its_end_reach_the_nodes,
+        a_heartbeat_says_where_the_node_is_now,
+        a_new_plan_reaches_the_nodes_while_older_tokens_live,
+    ],
+    usage: [
+        live_figures_are_those_of_all_nodes_that_are_heard_of,
+        a_report_counts_once_however_often_it_arrives,
+        a_restarted_node_leaves_nothing_behind,
+        the_history_has_a_point_for_every_minute_and_hour,
+        the_history_is_in_the_apps_region_and_is_bounded,
+        a_report_that_is_wrong_is_refused_and_strange_apps_are_passed_over,
     ],
     matrix: [
         every_route_answers_each_role_as_the_table_says_and_is_in_the_audit_log,

@@ -12,14 +12,15 @@ use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 use tower::ServiceExt;
 use uuid::Uuid;
-use wiresocket::dashboard::nodes::{self, NodeState};
+use wiresocket::dashboard::nodes::{self, NodeError, NodeState};
+use wiresocket::dashboard::region::LicenseRegion;
 use wiresocket::dashboard::{self, audit, keys};
 
 use crate::stage::{Answer, Stage};
 
 const DAY_S: i64 = 86_400;
 
-async fn post(stage: &Stage, path: &str, bearer: &str, body: Value) -> Answer {
+pub async fn post(stage: &Stage, path: &str, bearer: &str, body: Value) -> Answer {
     let request =
         Request::post(format!("/api/v1/nodes/{path}")).header(header::CONTENT_TYPE, "application/json");
     let request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
@@ -41,7 +42,7 @@ async fn secret(stage: &Stage, uses: i64) -> String {
     nodes::create_enrolment(&stage.dashboard, &stage.operator, uses, 1).await.unwrap()
 }
 
-async fn enrol(stage: &Stage, name: &str) -> String {
+pub async fn enrol(stage: &Stage, name: &str) -> String {
     let answer = post(stage, "enrol", &secret(stage, 1).await, introduction(name)).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.json);
     answer.text("credential")
@@ -148,7 +149,18 @@ type Tenants = BTreeMap<Uuid, (Vec<String>, usize)>;
 struct Feed {
     body: Body,
     text: String,
+    /// As last told: this node's id, and all nodes by name with their states and what is wanted of them.
+    fleet: (String, BTreeMap<String, (String, String)>),
+    /// Every `limits` event.
+    limits: Vec<Value>,
     looking: AbortHandle,
+}
+
+fn fleet(data: &str) -> (String, BTreeMap<String, (String, String)>) {
+    let data: Value = serde_json::from_str(data).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let each = |node: &Value| (text(&node["name"]), (text(&node["state"]), text(&node["wanted"])));
+    (text(&data["self"]), data["nodes"].as_array().unwrap().iter().map(each).collect())
 }
 
 impl Drop for Feed {
@@ -170,7 +182,13 @@ impl Feed {
         let response = dashboard::router(Arc::clone(&stage.dashboard)).oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
-        Self { body: response.into_body(), text: String::new(), looking }
+        Self {
+            body: response.into_body(),
+            text: String::new(),
+            fleet: Default::default(),
+            limits: Vec::new(),
+            looking,
+        }
     }
 
     /// More text; none at the end.
@@ -181,6 +199,24 @@ impl Feed {
         let data = frame?.unwrap().into_data().unwrap();
         self.text.push_str(std::str::from_utf8(&data).unwrap());
         Some(())
+    }
+
+    /// Waits until the fleet is as it should be.
+    async fn until_fleet(&mut self, expected: &[(&str, &str, &str)]) {
+        let each = |&(name, state, wanted): &(&str, &str, &str)| {
+            (name.to_owned(), (state.to_owned(), wanted.to_owned()))
+        };
+        let expected: BTreeMap<_, _> = expected.iter().map(each).collect();
+        while self.fleet.1 != expected {
+            let Some((event, rest)) = self.text.split_once("\n\n") else {
+                self.more().await.expect("the feed goes on");
+                continue;
+            };
+            if let Some(data) = event.strip_prefix("event: fleet\ndata: ") {
+                self.fleet = fleet(data);
+            }
+            self.text = rest.to_owned();
+        }
     }
 
     /// What is said up to the next id that is not `after`, and the id.
@@ -197,6 +233,14 @@ impl Feed {
                 if id != after {
                     return (tenants, id.to_owned());
                 }
+                continue;
+            }
+            if let Some(data) = event.strip_prefix("event: fleet\ndata: ") {
+                self.fleet = fleet(data);
+                continue;
+            }
+            if let Some(data) = event.strip_prefix("event: limits\ndata: ") {
+                self.limits.push(serde_json::from_str(data).unwrap());
                 continue;
             }
             let data = event.strip_prefix("event: keys\ndata: ").expect("a keys event");
@@ -272,4 +316,76 @@ pub async fn a_feed_ends_with_its_credential(stage: Stage) {
     nodes::remove(&stage.dashboard, &stage.operator, "eu-1").await.unwrap();
     while feed.more().await.is_some() {}
     assert!(!feed.text.contains("keys"), "{}", feed.text);
+}
+
+pub async fn a_drain_and_its_end_reach_the_nodes(stage: Stage) {
+    let credential = enrol(&stage, "eu-1").await;
+    let mut feed = Feed::follow(&stage, &credential, None).await;
+    feed.until_fleet(&[("eu-1", "active", "active")]).await;
+    assert_eq!(feed.fleet.0, list(&stage).await[0].id.to_string(), "a node is told which one it is");
+
+    nodes::drain(&stage.dashboard, &stage.operator, "eu-1").await.unwrap();
+    feed.until_fleet(&[("eu-1", "draining", "draining")]).await;
+    assert_eq!(heartbeat(&stage, &credential, true).await.json["state"], "draining");
+    let again = nodes::drain(&stage.dashboard, &stage.operator, "eu-1").await.unwrap_err();
+    assert_eq!(again.to_string(), "the node eu-1 is draining already");
+
+    enrol(&stage, "eu-2").await;
+    feed.until_fleet(&[("eu-1", "draining", "draining"), ("eu-2", "active", "active")]).await;
+    nodes::undrain(&stage.dashboard, &stage.operator, "eu-1").await.unwrap();
+    feed.until_fleet(&[("eu-1", "draining", "active"), ("eu-2", "active", "active")]).await;
+    heartbeat(&stage, &credential, false).await;
+    feed.until_fleet(&[("eu-1", "active", "active"), ("eu-2", "active", "active")]).await;
+    stage.clock.advance(nodes::DOWN_AFTER_S + 1);
+    heartbeat(&stage, &credential, false).await;
+    feed.until_fleet(&[("eu-1", "active", "active"), ("eu-2", "down", "active")]).await;
+
+    let (_, owner) = stage.tenant("owner@example.com").await;
+    assert!(matches!(nodes::drain(&stage.dashboard, &owner, "eu-1").await, Err(NodeError::Denied(_))));
+    assert!(matches!(nodes::drain(&stage.dashboard, &stage.operator, "x").await, Err(NodeError::Missing(_))));
+    let audit = audit::entries(&stage.dashboard.home, 0, 100, None).await.unwrap();
+    let drains = audit.iter().filter(|entry| entry.event.action.ends_with("drain")).count();
+    assert_eq!(drains, 2, "each change once, refusals not at all");
+}
+
+pub async fn a_heartbeat_says_where_the_node_is_now(stage: Stage) {
+    let credential = enrol(&stage, "eu-1").await;
+    let mut body = json!({ "version": "0.1.1", "connections": 0, "documents": 0, "draining": false });
+    post(&stage, "self/heartbeat", &credential, body.clone()).await;
+    let node = list(&stage).await.remove(0);
+    assert_eq!((node.public_url.as_str(), node.capacity), ("wss://eu-1.example.com", 50_000));
+    (body["publicUrl"], body["capacity"]) = ("wss://eu-9.example.com/".into(), 7.into());
+    post(&stage, "self/heartbeat", &credential, body.clone()).await;
+    let node = list(&stage).await.remove(0);
+    assert_eq!((node.public_url.as_str(), node.capacity), ("wss://eu-9.example.com", 7));
+    body["publicUrl"] = "https://eu-9.example.com".into();
+    let answer = post(&stage, "self/heartbeat", &credential, body).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+}
+
+pub async fn a_new_plan_reaches_the_nodes_while_older_tokens_live(stage: Stage) {
+    let (tenant, credentials) = stage.ready().await;
+    let credential = enrol(&stage, "eu-1").await;
+    let mut feed = Feed::follow(&stage, &credential, None).await;
+    let (_, id) = feed.next("").await;
+    let starter =
+        json!({ "maxConnections": 1000, "maxDocuments": 1000, "maxUsersPerDoc": 50, "opsPerMinute": 60000 });
+    let expected = json!({ "tenantId": tenant, "appId": credentials.app, "limits": starter, "holdS": 900 });
+    assert_eq!(feed.limits, [expected], "a node that starts is told what its tokens may not say yet");
+
+    let other = stage.app_in(tenant, LicenseRegion::UsEast1, &[]).await;
+    stage.subscribe(tenant, &other, "pro").await;
+    let mut id = id;
+    while feed.limits.len() < 2 {
+        id = feed.next(&id).await.1;
+    }
+    assert_eq!(
+        (&feed.limits[1]["appId"], &feed.limits[1]["limits"]["maxConnections"]),
+        (&json!(other.app), &json!(10000))
+    );
+
+    stage.clock.advance(901);
+    let mut later = Feed::follow(&stage, &credential, None).await;
+    later.next("").await;
+    assert!(later.limits.is_empty(), "every token bears them by now: {:?}", later.limits);
 }

@@ -116,7 +116,20 @@ impl DashboardServer {
     #[track_caller]
     pub fn member(&self, node: NodeSetup) -> NodeSetup {
         let secret_file = self.new_enrolment_secret();
-        let credential_file = self.dir.path().join("node-credential");
+        self.member_with(node, secret_file, "node-credential")
+    }
+
+    /// The same for one of several nodes, by its name.
+    #[track_caller]
+    pub fn member_called(&self, name: &str, node: NodeSetup) -> NodeSetup {
+        let file = self.dir.path().join(format!("enrolment-secret-{name}"));
+        std::fs::rename(self.new_enrolment_secret(), &file).expect("it is renamed");
+        let secret_file = file.to_str().expect("UTF-8").to_owned();
+        self.member_with(node, secret_file, &format!("node-credential-{name}")).set("node.name", name)
+    }
+
+    fn member_with(&self, node: NodeSetup, secret_file: String, credential: &str) -> NodeSetup {
+        let credential_file = self.dir.path().join(credential);
         let node = node
             .set("auth.jwks_url", self.jwks_url())
             .set("dashboard.url", format!("http://{}", self.address));

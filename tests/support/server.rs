@@ -119,8 +119,17 @@ impl Server {
     /// `wiresocket dev` with so many shards.
     #[track_caller]
     pub fn dev(shards: u16) -> Self {
+        Self::dev_with(&["--shards", &shards.to_string()], &[])
+    }
+
+    /// `wiresocket dev` with these arguments and variables besides.
+    #[track_caller]
+    pub fn dev_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(BINARY);
-        command.args(["dev", "--listen", "127.0.0.1:0", "--json", "--shards", &shards.to_string()]);
+        command
+            .args(["dev", "--listen", "127.0.0.1:0", "--json"])
+            .args(args)
+            .envs(environment.iter().copied());
         let process = Process::start(command);
         let line = eventually("dev says where it is", || {
             process.check_alive();

@@ -24,7 +24,7 @@ use crate::control::state::{Health, Question};
 use crate::control::timestamp::iso8601;
 use crate::limits::{Bucket, Network, client_address};
 use crate::protocol::close::Refusal;
-use crate::protocol::document::{DocumentId, DocumentName};
+use crate::protocol::document::DocumentName;
 
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -51,9 +51,6 @@ impl Desk {
 /// What the endpoints know without asking.
 #[derive(Debug, Clone)]
 pub(in crate::control) struct Facts {
-    pub region: Box<str>,
-    /// Without a trailing slash.
-    pub public_url: Box<str>,
     pub trusted_proxies: Vec<Network>,
     pub cors_origins: Vec<Box<str>>,
     pub retry_after_s: u32,
@@ -63,8 +60,6 @@ pub(in crate::control) struct Facts {
 impl Facts {
     pub fn of(live: &Live, body_bytes_max: usize) -> Self {
         Self {
-            region: live.region.clone(),
-            public_url: live.public_url.trim_end_matches('/').into(),
             trusted_proxies: live.trusted_proxies.clone(),
             cors_origins: live.cors_origins.clone(),
             retry_after_s: u32::try_from(live.retry_after.as_secs()).unwrap_or(u32::MAX / 2).max(1),
@@ -188,11 +183,9 @@ async fn discovery(State(node): State<Node>, request: Parts) -> Result<Json<Valu
     let grant = node.check(&parameters, &request.headers).await?;
     let name = parameters.get("documentName").unwrap_or_default();
     let name = DocumentName::parse(name).map_err(|why| Refusal::InvalidName(why.to_string().into()))?;
-    let url = format!("{}/{name}", node.facts.public_url);
-    let app = grant.app;
-    let document = DocumentId { app, name }.stable_hash();
-    let is_active = node.desk.ask(|answer| Question::IsActive { app, document, answer }).await?;
-    Ok(Json(json!({ "region": node.facts.region, "url": url, "isNew": !is_active })))
+    let found = node.desk.ask(|answer| Question::Discover { grant, name: name.clone(), answer }).await?;
+    let url = format!("{}/{name}", found.place.url);
+    Ok(Json(json!({ "region": found.place.region, "url": url, "isNew": found.is_new })))
 }
 
 async fn usage(State(node): State<Node>, request: Parts) -> Result<Json<Value>, Problem> {

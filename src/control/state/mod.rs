@@ -21,6 +21,7 @@ use uuid::Uuid;
 use feed::Feed;
 pub(super) use questions::{Checked, Health, Question};
 
+use super::fleet::Fleet;
 use super::handle::DrainOutcome;
 use super::keys::KeyStore;
 use super::keys::feed::Heartbeat;
@@ -30,7 +31,7 @@ use super::messages::{ShardIndex, ToControl, ToShard};
 use super::overload::{Load, Overload};
 use super::settings::{Bounds, KeyFunctions, KeySettings, Live, MakeVerifier, Verify};
 use crate::config::ShardSettings;
-use crate::limits::{Bucket, Buckets, Ledger, OpsWindows};
+use crate::limits::{Bucket, Buckets, Ledger, Meter, OpsWindows, PushedLimits, Report};
 use crate::time::Now;
 
 /// How soon a mailbox that was full is tried again.
@@ -46,6 +47,8 @@ pub(super) enum Effect {
     },
     /// Answered by [`Control::heartbeat_answered`].
     Heartbeat(Heartbeat),
+    /// Answered by [`Control::usage_answered`].
+    Usage(Arc<Report>),
     /// Answered by [`Control::fetched`].
     Fetch {
         tenant: Uuid,
@@ -90,6 +93,8 @@ pub(super) struct Parts {
     pub mailboxes: Vec<Mailbox>,
     /// Reads this process's resident memory.
     pub rss_bytes: Box<dyn FnMut() -> Option<u64>>,
+    /// What usage is reported with; `None` if there is nobody to report it to.
+    pub meter: Option<Meter>,
 }
 
 pub(super) struct Control {
@@ -109,6 +114,9 @@ pub(super) struct Control {
     /// Tenants that are being fetched, and whether the feed has said something newer meanwhile.
     fetching: BTreeMap<Uuid, bool>,
     feed: Feed,
+    fleet: Fleet,
+    meter: Option<Meter>,
+    pushed: PushedLimits,
     keys: KeySettings,
     /// Of the latest reload: what a token is checked by, besides the keys.
     shard_settings: Arc<ShardSettings>,
@@ -118,7 +126,14 @@ pub(super) struct Control {
     verify: Verify,
 
     scrapes: Vec<Scrape>,
+    /// This node's region and URL, as the latest reload has them.
+    region: Box<str>,
+    public_url: Box<str>,
     draining: bool,
+    /// The process ends after this drain: the dashboard can't call it off.
+    is_ending: bool,
+    drain_round: u32,
+    drain_spread: Duration,
     drain: Option<Drain>,
     report_at: Duration,
     poll_at: Duration,
@@ -129,7 +144,7 @@ pub(super) struct Control {
 
 impl Control {
     pub fn new(parts: Parts, now: Now) -> Self {
-        let Parts { live, bounds, make_verifier, key_functions, mailboxes, mut rss_bytes } = parts;
+        let Parts { live, bounds, make_verifier, key_functions, mailboxes, mut rss_bytes, meter } = parts;
         let store = KeyStore::new(key_functions);
         let keys = live.keys;
         let begin = |&tenant: &Uuid| (tenant, Polled { entity_tag: None, fresh_at: now.monotonic });
@@ -151,11 +166,19 @@ impl Control {
             polled: keys.tenants.iter().map(begin).collect(),
             fetching: BTreeMap::new(),
             feed: Feed::default(),
+            fleet: Fleet::default(),
+            meter,
+            pushed: PushedLimits::default(),
             keys,
             fetches_total: 0,
             fetch_failures_total: 0,
             scrapes: Vec::new(),
+            region: live.region,
+            public_url: live.public_url,
             draining: false,
+            is_ending: false,
+            drain_round: 0,
+            drain_spread: live.drain_spread,
             drain: None,
             report_at: now.monotonic,
             poll_at: now.monotonic,
@@ -169,6 +192,7 @@ impl Control {
     pub fn handle(&mut self, now: Now, message: ToControl) {
         match message {
             ToControl::Reserve { shard, ticket, claim, limits } => {
+                let limits = self.pushed.over(now.monotonic, claim.app, limits);
                 let ledger = &mut self.ledger;
                 Self::answer(&mut self.shards, &self.bounds, shard, || ToShard::Reserved {
                     ticket,
@@ -177,6 +201,7 @@ impl Control {
             }
             ToControl::Release { claim } => self.ledger.release(claim),
             ToControl::LeaseOps { shard, app, ops_per_minute, wanted } => {
+                let ops_per_minute = self.pushed.ops_over(now.monotonic, app, ops_per_minute);
                 let ops = &mut self.ops;
                 Self::answer(&mut self.shards, &self.bounds, shard, || {
                     let lease = ops.lease(now.monotonic, app, ops_per_minute, wanted);
@@ -202,9 +227,17 @@ impl Control {
                     link.reported(now.monotonic, *metrics);
                 }
             }
-            ToControl::Drained { shard } => {
+            ToControl::OpsDone { ops } => {
+                if let Some(meter) = &mut self.meter {
+                    ops.into_iter().for_each(|(app, ops)| meter.count(app, ops));
+                }
+            }
+            ToControl::Drained { shard, round } => {
                 if let Some(link) = self.shards.get_mut(usize::from(shard)) {
-                    link.drained = true;
+                    link.drained |= round == self.drain_round;
+                }
+                if self.draining && self.shards.iter().all(|link| link.drained) {
+                    tracing::info!("every session is closed");
                 }
             }
         }
@@ -235,14 +268,42 @@ impl Control {
 
     /// Refuse new sessions, end the living ones over this time; `done` hears when every shard is through, or which are not.
     pub fn drain(&mut self, now: Now, over: Duration, done: oneshot::Sender<DrainOutcome>) {
-        if !self.draining {
-            self.draining = true;
-            tracing::info!(over_s = over.as_secs(), "draining");
-            self.broadcast(|| ToShard::Drain { over });
+        if !self.is_ending {
+            // Also if the node drains already: this drain's time counts now.
+            self.is_ending = true;
+            self.begin_drain(over);
         }
         let deadline = now.monotonic.saturating_add(over).saturating_add(self.bounds.drain_slack);
         let drain = self.drain.get_or_insert_with(|| Drain { deadline, waiting: Vec::new() });
         drain.waiting.push(done);
+    }
+
+    fn begin_drain(&mut self, over: Duration) {
+        self.draining = true;
+        self.drain_round += 1;
+        tracing::info!(over_s = over.as_secs_f32(), "draining");
+        self.shards.iter_mut().for_each(|link| link.drained = false);
+        let round = self.drain_round;
+        self.broadcast(|| ToShard::Drain { over, round });
+    }
+
+    /// The dashboard's word on whether this node is to be drained; the end of the process has the last one.
+    fn set_wanted(&mut self, now: Now, drained: bool) {
+        if self.feed.wants_drain == drained {
+            return;
+        }
+        self.feed.wants_drain = drained;
+        if self.is_ending {
+            return;
+        }
+        if drained {
+            self.begin_drain(self.drain_spread);
+        } else {
+            self.draining = false;
+            tracing::info!("the dashboard wants this node back: new sessions are welcome");
+            self.broadcast(|| ToShard::Accept);
+        }
+        self.beat_soon(now);
     }
 
     /// Takes new settings; what they change applies from the next decision.
@@ -250,6 +311,8 @@ impl Control {
         self.buckets.reconfigure(live.rates, live.exempt.clone());
         self.overload.reconfigure(live.marks);
         self.shard_settings = Arc::clone(&live.shards);
+        (self.region, self.public_url) = (live.region.clone(), live.public_url.clone());
+        self.drain_spread = live.drain_spread;
         self.reload_keys(now, &live.keys);
         self.broadcast(|| ToShard::Settings { settings: Arc::clone(&live.shards) });
     }
@@ -265,6 +328,7 @@ impl Control {
             self.report_at = now.monotonic + self.bounds.report_interval;
             self.rss_bytes_now = (self.rss_bytes)();
             self.ops.forget_ended(now.monotonic);
+            self.pushed.forget_ended(now.monotonic);
             self.buckets.sweep(now.monotonic);
             for link in &mut self.shards {
                 link.ask_report(now.monotonic);

@@ -7,10 +7,11 @@ use tokio::sync::oneshot;
 
 use super::{Control, Scrape, Waiter};
 use crate::auth::Grant;
+use crate::control::fleet::{Here, Place};
 use crate::control::metrics::{self, NodeFigures, ShardFigures};
 use crate::limits::{Bucket, Usage};
 use crate::protocol::close::Refusal;
-use crate::protocol::document::AppId;
+use crate::protocol::document::{AppId, DocumentId, DocumentName};
 use crate::time::Now;
 
 /// Whether the node takes new sessions, and if not, why.
@@ -39,6 +40,13 @@ impl Health {
 /// The outcome of checking a token.
 pub(in crate::control) type Checked = Result<Arc<Grant>, Refusal>;
 
+/// Where a document is, and whether anybody is in it.
+#[derive(Debug)]
+pub(in crate::control) struct Discovered {
+    pub place: Place,
+    pub is_new: bool,
+}
+
 /// A question of an HTTP request. An answer that nobody waits for any more is thrown away.
 #[derive(Debug)]
 pub(in crate::control) enum Question {
@@ -47,7 +55,7 @@ pub(in crate::control) enum Question {
     Metrics { answer: oneshot::Sender<String> },
     Check { token: String, answer: oneshot::Sender<Checked> },
     Usage { app: AppId, answer: oneshot::Sender<Usage> },
-    IsActive { app: AppId, document: u64, answer: oneshot::Sender<bool> },
+    Discover { grant: Arc<Grant>, name: DocumentName, answer: oneshot::Sender<Discovered> },
 }
 
 impl Control {
@@ -63,8 +71,8 @@ impl Control {
             Question::Usage { app, answer } => {
                 let _ = answer.send(self.ledger.usage(app));
             }
-            Question::IsActive { app, document, answer } => {
-                let _ = answer.send(self.ledger.is_active(app, document));
+            Question::Discover { grant, name, answer } => {
+                let _ = answer.send(self.discover(&grant, name));
             }
             Question::Check { token, answer } => self.check(now, token, answer),
             Question::Metrics { answer } => {
@@ -85,6 +93,16 @@ impl Control {
                 None => drop(answer.send(Err(refused.refusal))),
             },
         }
+    }
+
+    /// Whether a document is open is known of this node alone.
+    fn discover(&self, grant: &Grant, name: DocumentName) -> Discovered {
+        let app = grant.app;
+        let document = DocumentId { app, name }.stable_hash();
+        let accepts = !self.draining && !self.overload.is_on();
+        let here = Here { region: &self.region, url: &self.public_url, accepts };
+        let place = self.fleet.place(here, &grant.region, document);
+        Discovered { place, is_new: !self.ledger.is_active(app, document) }
     }
 
     pub fn health(&self) -> Health {

@@ -1,3 +1,5 @@
+mod feed;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,7 +9,6 @@ use tokio::sync::oneshot;
 
 use super::{Control, Effect, Health, Parts, Question};
 use crate::control::keys::Jwks;
-use crate::control::keys::feed::{FromFeed, HeartbeatAnswer};
 use crate::control::keys::source::KeyFiles;
 use crate::control::keys::source::{FetchError, Fetched};
 use crate::control::messages::{ToControl, ToShard};
@@ -15,7 +16,7 @@ use crate::control::overload::{Mark, Marks};
 use crate::control::settings::{Bounds, KeySettings, Live};
 use crate::control::testing::{APP, KnownKeys, LIMITS, TENANT, jwks, key_functions, live, make_verifier};
 use crate::control::{DrainOutcome, Mailbox};
-use crate::limits::{Claim, Exceeded, Rates};
+use crate::limits::{Claim, Exceeded, Meter, Rates};
 use crate::shard::metrics::ShardMetrics;
 use crate::time::Now;
 
@@ -63,6 +64,7 @@ impl Rig {
             key_functions: key_functions(&known),
             mailboxes: inboxes.iter().map(mailbox).collect(),
             rss_bytes: Box::new(move || Some(reading.load(Ordering::Relaxed))),
+            meter: Some(Meter::new(5)),
         };
         let now = Now { monotonic: 100 * S, unix_s: 1_000_000 };
         let mut control = Control::new(parts, now);
@@ -281,7 +283,7 @@ fn a_drain_that_shards_do_not_finish_ends_and_names_them() {
     let mut rig = Rig::new(3, |_, bounds| bounds.drain_slack = 5 * S);
     let (done, mut outcome) = oneshot::channel();
     rig.control.drain(rig.now, 10 * S, done);
-    rig.turn(vec![ToControl::Drained { shard: 1 }]);
+    rig.turn(vec![ToControl::Drained { shard: 1, round: 1 }]);
     rig.pass(14 * S);
     assert!(outcome.try_recv().is_err(), "the drain ended too soon");
     assert_eq!(rig.control.health(), Health::Draining);
@@ -296,7 +298,7 @@ fn a_second_drain_joins_the_first() {
     let (second, mut second_outcome) = oneshot::channel();
     rig.control.drain(rig.now, S, first);
     rig.control.drain(rig.now, S, second);
-    rig.turn(vec![ToControl::Drained { shard: 0 }]);
+    rig.turn(vec![ToControl::Drained { shard: 0, round: 1 }]);
     let drains = rig.taken(0).iter().filter(|m| matches!(m, ToShard::Drain { .. })).count();
     assert_eq!(drains, 1);
     let expected = Ok(DrainOutcome { stragglers: vec![] });
@@ -412,80 +414,4 @@ fn keys_that_cannot_be_fetched_for_too_long_are_no_longer_trusted_until_they_are
     assert!(rig.control.store.is_decided(TENANT, "k1"), "keys of another source are");
     rig.control.fetched(rig.now, TENANT, fetched(&["k2"], &[]));
     assert!(is_known(&mut rig));
-}
-
-fn pushed(keys: &[&str], revoked: &[&str]) -> FromFeed {
-    let jwks = Jwks::parse(jwks(keys, revoked).as_bytes()).unwrap();
-    FromFeed::Documents { documents: vec![(TENANT, jwks)], is_complete: true }
-}
-
-fn is_known(rig: &mut Rig, token: &str) -> bool {
-    let mut checked = rig.ask(|answer| Question::Check { token: token.into(), answer });
-    checked.try_recv().is_ok_and(|checked| checked.is_ok())
-}
-
-#[test]
-fn what_was_fetched_before_the_feed_spoke_does_not_undo_what_it_said() {
-    let mut rig = Rig::new(1, |_, _| {});
-    rig.turn(vec![refresh(1, "k2")]);
-    assert_eq!(rig.fetches(), 1);
-    rig.control.heard(rig.now, pushed(&["k2", "k3"], &[]));
-    rig.control.fetched(rig.now, TENANT, fetched(&["k2"], &[]));
-    assert!(is_known(&mut rig, "key:k3"));
-    let answered = rig.taken(0).iter().any(|message| matches!(message, ToShard::KeysRefreshed { ticket: 1 }));
-    assert!(answered, "whoever waited for the fetch is answered all the same");
-    // The next one begins after what the feed said, and counts.
-    rig.pass(KeySettings::default().refresh_interval);
-    rig.turn(vec![refresh(2, "k4")]);
-    rig.control.fetched(rig.now, TENANT, fetched(&["k4"], &[]));
-    assert!(is_known(&mut rig, "key:k4"));
-}
-
-#[test]
-fn while_the_feed_is_followed_nothing_is_polled_and_keys_stay_trusted() {
-    let mut rig = Rig::new(1, |live, _| live.keys.stale_after = 400 * S);
-    rig.control.heard(rig.now, pushed(&["k2"], &[]));
-    rig.pass(10 * KeySettings::default().poll_interval);
-    assert_eq!(rig.fetches(), 0);
-    assert!(is_known(&mut rig, "key:k2"));
-    rig.control.heard(rig.now, FromFeed::Lost);
-    rig.pass(KeySettings::default().poll_interval);
-    assert_eq!(rig.fetches(), 1, "the tenants that were pushed are polled now");
-}
-
-#[test]
-fn a_batch_of_the_feed_reaches_a_shard_as_one_change_with_its_revocations_after() {
-    let mut rig = Rig::new(1, |_, _| {});
-    let documents = (1..=3).map(|n| {
-        let keys = jwks(&[&format!("k{n}")], &[&format!("r{n}")]);
-        (uuid::Uuid::from_u128(n), Jwks::parse(keys.as_bytes()).unwrap())
-    });
-    rig.control.heard(rig.now, FromFeed::Documents { documents: documents.collect(), is_complete: false });
-    rig.turn(Vec::new());
-    let messages = rig.taken(0);
-    assert!(matches!(messages[0], ToShard::Keys { .. }), "{messages:?}");
-    assert!(
-        messages[1..].iter().all(|message| matches!(message, ToShard::KeyRevoked { .. })),
-        "{messages:?}"
-    );
-    assert_eq!(messages.len(), 4);
-}
-
-#[test]
-fn a_node_with_a_credential_says_that_it_lives_as_often_as_the_dashboard_wants() {
-    fn beats(rig: &mut Rig) -> usize {
-        std::iter::from_fn(|| rig.control.poll_effect()).filter(|e| matches!(e, Effect::Heartbeat(_))).count()
-    }
-    let mut rig = Rig::new(1, |_, _| {});
-    rig.pass(60 * S);
-    assert_eq!(beats(&mut rig), 0, "without a credential there is nobody to say it to");
-    rig.control.heard(rig.now, FromFeed::Enrolled { credential: "secret".into() });
-    rig.pass(60 * S);
-    assert_eq!(beats(&mut rig), 1, "one at a time");
-    let answer = HeartbeatAnswer { state: "active".into(), heartbeat_s: 30 };
-    rig.control.heartbeat_answered(rig.now, Ok(answer));
-    rig.pass(29 * S);
-    assert_eq!(beats(&mut rig), 0);
-    rig.pass(S);
-    assert_eq!(beats(&mut rig), 1);
 }

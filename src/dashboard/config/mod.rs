@@ -126,7 +126,7 @@ pub struct ProviderSettings {
 }
 
 impl Config {
-    /// A configuration without a file, as tests (and later `dev`) need it: everything in one database, default times.
+    /// A configuration without a file, as tests and `dev` need it: everything in one database, default times.
     #[must_use]
     pub fn in_one_database(listen: SocketAddr, issuer: Issuer, home: DatabaseUrl) -> Self {
         let region = |region: LicenseRegion| {

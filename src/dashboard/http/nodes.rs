@@ -1,9 +1,10 @@
-//! What nodes call: enrolment, heartbeats, and the key feed.
+//! What nodes call: enrolment, heartbeats, reports of usage, and the feed.
 //!
 //! | request | bearer | answer |
 //! | --- | --- | --- |
 //! | `POST /api/v1/nodes/enrol` | enrolment secret | 201 `{"nodeId","credential"}` |
 //! | `POST /api/v1/nodes/self/heartbeat` | credential | `{"state","heartbeatS"}`: what the operator wants the node to be |
+//! | `POST /api/v1/nodes/self/usage` | credential | `{"taken"}`: whether the report counts (`usage`) |
 //! | `GET /api/v1/nodes/self/keys` | credential | `text/event-stream`, from `Last-Event-ID` on (`feed`) |
 
 use std::convert::Infallible;
@@ -22,13 +23,17 @@ use hyper::body::Frame;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::{Client, Problem};
 use crate::dashboard::access::Actor;
-use crate::dashboard::nodes::{self, HEARTBEAT_EVERY_S, Introduction, Load, NodeError};
+use crate::dashboard::nodes::{self, HEARTBEAT_EVERY_S, Heartbeat, Introduction, NodeError};
+use crate::dashboard::usage::{self, AppReport, Report, UsageError};
 use crate::dashboard::{Dashboard, feed};
 
 const BODY_BYTES_MAX: usize = 16 << 10;
+/// As many apps as a report may have.
+const USAGE_BYTES_MAX: usize = usage::APPS_MAX * 256;
 
 /// Who failed, when wrong enrolment secrets are counted.
 const ENROLMENT: &str = "node enrolment";
@@ -39,6 +44,7 @@ pub(super) fn router() -> Router<Arc<Dashboard>> {
         .route("/api/v1/nodes/self/heartbeat", post(heartbeat))
         .route("/api/v1/nodes/self/keys", get(keys))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .route("/api/v1/nodes/self/usage", post(usage_report).layer(DefaultBodyLimit::max(USAGE_BYTES_MAX)))
 }
 
 #[derive(Deserialize)]
@@ -89,6 +95,10 @@ struct HeartbeatRequest {
     connections: i64,
     documents: i64,
     draining: bool,
+    #[serde(default)]
+    boot: i64,
+    public_url: Option<String>,
+    capacity: Option<i64>,
 }
 
 async fn heartbeat(
@@ -98,18 +108,58 @@ async fn heartbeat(
 ) -> Result<Response, Problem> {
     let credential = bearer(&headers)?;
     let Json(request) = body.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let HeartbeatRequest { version, connections, documents, draining } = request;
-    let load = Load { connections, documents, is_draining: draining };
-    let state = nodes::heartbeat(&dashboard, credential, &version, load).await?;
+    let heartbeat = Heartbeat {
+        version: request.version,
+        connections: request.connections,
+        documents: request.documents,
+        is_draining: request.draining,
+        boot: request.boot,
+        public_url: request.public_url.map(|url| url.parse().map_err(wrong("publicUrl"))).transpose()?,
+        capacity: request.capacity,
+    };
+    let state = nodes::heartbeat(&dashboard, credential, heartbeat).await?;
     let body = Json(json!({ "state": state.as_str(), "heartbeatS": HEARTBEAT_EVERY_S }));
     Ok(([(header::CACHE_CONTROL, "no-store")], body).into_response())
 }
 
+#[derive(Deserialize)]
+struct UsageRequest {
+    boot: i64,
+    sequence: i64,
+    apps: Vec<AppRequest>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AppRequest {
+    app_id: Uuid,
+    connections: i64,
+    documents: i64,
+    ops: i64,
+}
+
+async fn usage_report(
+    State(dashboard): State<Arc<Dashboard>>,
+    headers: HeaderMap,
+    body: Result<Json<UsageRequest>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let credential = bearer(&headers)?;
+    let Json(request) = body.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let app = |app: AppRequest| {
+        let AppRequest { app_id, connections, documents, ops } = app;
+        AppReport { app: app_id, connections, documents, ops }
+    };
+    let apps = request.apps.into_iter().map(app).collect();
+    let report = Report { boot: request.boot, sequence: request.sequence, apps };
+    let taken = usage::report(&dashboard, credential, &report).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(json!({ "taken": taken }))).into_response())
+}
+
 async fn keys(State(dashboard): State<Arc<Dashboard>>, headers: HeaderMap) -> Result<Response, Problem> {
     let credential = bearer(&headers)?;
-    nodes::authenticate(&dashboard, credential).await?;
+    let node = nodes::authenticate(&dashboard, credential).await?;
     let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let events = feed::follow(&dashboard, credential.to_owned(), after).ok_or_else(|| {
+    let events = feed::follow(&dashboard, node, credential.to_owned(), after).ok_or_else(|| {
         Problem::unavailable("too many nodes follow this dashboard already; poll the key sets meanwhile")
     })?;
     let kind = [
@@ -158,6 +208,17 @@ impl From<NodeError> for Problem {
             NodeError::Wanted { .. } => Self::conflict(error.to_string()),
             NodeError::Denied(error) => error.into(),
             NodeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UsageError> for Problem {
+    fn from(error: UsageError) -> Self {
+        match error {
+            UsageError::Report => Self::bad_request(error.to_string()),
+            UsageError::Node(error) => error.into(),
+            UsageError::Denied(error) => error.into(),
+            UsageError::Store(error) => error.into(),
         }
     }
 }

@@ -10,7 +10,7 @@ use sqlx::{AnyPool, SqlSafeStr};
 pub enum Schema {
     /// Accounts, tenants, members, signing keys, plans, subscriptions, invoices, nodes, audit, API keys, invitations.
     Home,
-    /// Apps and their refresh tokens.
+    /// Apps, their refresh tokens and what they use.
     Region,
 }
 
@@ -20,11 +20,15 @@ impl Schema {
             Self::Home => &[
                 (1, "foundation", include_str!("migrations/home_1.sql")),
                 (2, "nodes", include_str!("migrations/home_2.sql")),
+                (3, "usage", include_str!("migrations/home_3.sql")),
                 (4, "billing", include_str!("migrations/home_4.sql")),
                 (5, "automation", include_str!("migrations/home_5.sql")),
                 (6, "web sessions", include_str!("migrations/home_6.sql")),
             ],
-            Self::Region => &[(1, "foundation", include_str!("migrations/region_1.sql"))],
+            Self::Region => &[
+                (1, "foundation", include_str!("migrations/region_1.sql")),
+                (2, "usage", include_str!("migrations/region_2.sql")),
+            ],
         }
     }
 

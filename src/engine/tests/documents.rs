@@ -90,3 +90,53 @@ fn a_drain_refuses_newcomers_and_ends_everybody_within_its_time() {
     world.pass_s(100);
     world.assert_empty();
 }
+
+#[test]
+fn a_drain_that_is_called_off_ends_nobody_more_and_lets_newcomers_in() {
+    let mut world = World::new(2);
+    let sockets: Vec<usize> = (0..40).map(|n| world.join(app(1), &format!("doc{n}"))).collect();
+    world.settle();
+    world.drain(std::time::Duration::from_secs(10));
+    world.pass_s(5);
+    world.call_off_drain();
+    world.settle();
+    let ended: Vec<_> = sockets.iter().map(|&socket| world.code(socket)).collect();
+    assert!(ended.contains(&None) && ended.contains(&Some(1012)), "{ended:?}");
+    world.pass_s(20);
+    let later: Vec<_> = sockets.iter().map(|&socket| world.code(socket)).collect();
+    assert_eq!(later, ended, "who was not asked to leave yet stays");
+    let newcomer = world.join(app(1), "doc0");
+    world.settle();
+    assert_eq!(world.code(newcomer), None);
+    assert!(!world.engines.iter().any(|engine| engine.is_drained()));
+    world.drain(std::time::Duration::from_secs(1));
+    world.pass_s(2);
+    assert!(world.engines.iter().all(|engine| engine.is_drained()), "it can be drained again");
+}
+
+#[test]
+fn the_ops_of_an_app_are_told_once_whatever_became_of_its_window() {
+    let mut world = World::new(2);
+    let sockets: Vec<usize> = (0..6).map(|n| world.join(app(1), &format!("doc{n}"))).collect();
+    let other = world.join(app(2), "doc");
+    world.settle();
+    for &socket in &sockets {
+        world.write(socket, "a");
+        world.settle();
+    }
+    world.write(other, "b");
+    world.settle();
+    let told = |world: &mut World| {
+        let mut told = std::collections::BTreeMap::new();
+        for (app, ops) in world.engines.iter_mut().flat_map(crate::engine::Engine::take_ops) {
+            *told.entry(app).or_insert(0) += ops;
+        }
+        told
+    };
+    world.pass_s(200); // the windows are over, and so are the meters
+    assert_eq!(told(&mut world), [(app(1), 6), (app(2), 1)].into());
+    assert!(told(&mut world).is_empty());
+    world.write(other, "c");
+    world.settle();
+    assert_eq!(told(&mut world), [(app(2), 1)].into());
+}

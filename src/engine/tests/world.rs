@@ -59,6 +59,7 @@ enum Letter {
     Keys(Arc<KeySets>),
     KeyRevoked { tenant: Uuid, key_id: Arc<str> },
     Drain { over: Duration },
+    Accept,
 }
 
 /// splitmix64: small, and the same everywhere.
@@ -316,6 +317,12 @@ impl World {
         }
     }
 
+    pub fn call_off_drain(&mut self) {
+        for shard in self.shards() {
+            self.send(CONTROL, shard, Letter::Accept);
+        }
+    }
+
     fn control(&mut self, from: ShardIndex, letter: Letter) {
         let answer = match letter {
             Letter::Release(claim) => return self.ledger.release(claim),
@@ -384,6 +391,7 @@ impl World {
             Letter::Keys(sets) => self.hear(shard, Event::Keys { sets }),
             Letter::KeyRevoked { tenant, key_id } => self.hear(shard, Event::KeyRevoked { tenant, key_id }),
             Letter::Drain { over } => self.hear(shard, Event::Drain { over }),
+            Letter::Accept => self.hear(shard, Event::Accept),
             _ => unreachable!("no shard is sent such a letter"),
         }
     }

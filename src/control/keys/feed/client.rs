@@ -14,6 +14,7 @@ use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body, BodyReader};
 
 use crate::control::settings::DashboardSettings;
+use crate::limits::{AppReport, Report};
 
 /// A request that is not the feed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,6 +51,8 @@ pub(in crate::control) struct Heartbeat {
     pub connections: u64,
     pub documents: u64,
     pub draining: bool,
+    /// Tells this process from the one before; 0 if it reports no usage.
+    pub boot: i64,
 }
 
 /// What the dashboard answers to a heartbeat.
@@ -60,6 +63,13 @@ pub(in crate::control) struct HeartbeatAnswer {
     pub state: Box<str>,
     /// Seconds until the next one is expected.
     pub heartbeat_s: u64,
+}
+
+/// What the dashboard answers to a report of usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(in crate::control) struct UsageAnswer {
+    /// It counts, or did so before; false if the dashboard knows another process as this node.
+    pub taken: bool,
 }
 
 #[derive(Deserialize)]
@@ -134,14 +144,33 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn heartbeat(&self, credential: &str, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, ClientError> {
-        let Heartbeat { connections, documents, draining } = heartbeat;
+        let Heartbeat { connections, documents, draining, boot } = heartbeat;
         let body = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "connections": connections,
             "documents": documents,
             "draining": draining,
+            "boot": boot,
+            "publicUrl": self.settings.public_url,
+            "capacity": self.settings.capacity,
         });
         self.post("/api/v1/nodes/self/heartbeat", credential, &body)
+    }
+
+    /// # Errors
+    /// [`ClientError`].
+    pub fn usage(&self, credential: &str, report: &Report) -> Result<UsageAnswer, ClientError> {
+        let app = |app: &AppReport| {
+            json!({
+                "appId": app.app.app,
+                "connections": app.connections,
+                "documents": app.documents,
+                "ops": app.ops,
+            })
+        };
+        let apps: serde_json::Value = report.apps.iter().map(app).collect();
+        let body = json!({ "boot": report.boot, "sequence": report.sequence, "apps": apps });
+        self.post("/api/v1/nodes/self/usage", credential, &body)
     }
 
     /// Begins the feed, after the event with this id.

@@ -1,18 +1,27 @@
-//! The key feed's text, line by line: server-sent events as the HTML standard describes them, as far as the feed uses them.
+//! The feed's text, line by line: server-sent events as the HTML standard describes them, as far as the feed uses them.
 //!
 //! Pure: lines in, events out. Fields and kinds of event that are not known are passed over, so that a newer dashboard can
 //! say more.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::auth::Limits;
+use crate::control::fleet::Fleet;
 use crate::control::keys::Jwks;
+use crate::protocol::document::AppId;
 
 /// Something the feed said.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Event {
     /// A tenant's whole key set.
     pub keys: Option<(Uuid, Jwks)>,
+    /// All nodes, as they are now.
+    pub fleet: Option<Fleet>,
+    /// Limits that an app has now, and for how long its tokens may bear others.
+    pub limits: Option<(AppId, Limits, Duration)>,
     /// All up to here was sent.
     pub id: Option<Box<str>>,
 }
@@ -29,6 +38,25 @@ struct Keys {
     jwks: Jwks,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NewLimits {
+    tenant_id: Uuid,
+    app_id: Uuid,
+    limits: LimitsClaim,
+    hold_s: u64,
+}
+
+/// As in tokens.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LimitsClaim {
+    max_connections: u32,
+    max_documents: u32,
+    max_users_per_doc: u32,
+    ops_per_minute: u32,
+}
+
 /// An event that is being read.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
@@ -41,7 +69,7 @@ impl Parser {
     /// One line, without its end. An empty one completes an event, if there was anything to it.
     ///
     /// # Errors
-    /// [`EventError`] if a `keys` event holds no key set.
+    /// [`EventError`] if a `keys` event holds no key set, a `fleet` event no fleet, a `limits` event no limits.
     pub fn line(&mut self, line: &str) -> Result<Option<Event>, EventError> {
         if line.is_empty() {
             return std::mem::take(self).complete();
@@ -63,13 +91,26 @@ impl Parser {
     }
 
     fn complete(self) -> Result<Option<Event>, EventError> {
-        let keys = if self.kind == "keys" {
-            let Keys { tenant_id, jwks } = serde_json::from_str(&self.data)?;
-            Some((tenant_id, jwks))
-        } else {
-            None
-        };
-        let event = Event { keys, id: self.id };
+        let mut event = Event { id: self.id, ..Event::default() };
+        match self.kind.as_str() {
+            "keys" => {
+                let Keys { tenant_id, jwks } = serde_json::from_str(&self.data)?;
+                event.keys = Some((tenant_id, jwks));
+            }
+            "limits" => {
+                let NewLimits { tenant_id: tenant, app_id: app, limits, hold_s } =
+                    serde_json::from_str(&self.data)?;
+                let limits = Limits {
+                    connections_max: limits.max_connections,
+                    documents_max: limits.max_documents,
+                    users_per_document_max: limits.max_users_per_doc,
+                    ops_per_minute: limits.ops_per_minute,
+                };
+                event.limits = Some((AppId { tenant, app }, limits, Duration::from_secs(hold_s)));
+            }
+            "fleet" => event.fleet = Some(serde_json::from_str(&self.data)?),
+            _ => {}
+        }
         Ok((event != Event::default()).then_some(event))
     }
 }
@@ -93,9 +134,30 @@ mod tests {
             ": hello\n\nevent: keys\ndata: {{\"tenantId\":\"{T}\",\"jwks\":{{\"keys\":[{{\"kid\":\"a\"}}],\"revoked\":[\"b\"]}}}}\n\nid: 12\n\n"
         );
         let jwks = Jwks { keys: vec![json!({ "kid": "a" })], revoked: vec!["b".into()] };
-        let expected =
-            [Event { keys: Some((T, jwks)), id: None }, Event { keys: None, id: Some("12".into()) }];
+        let expected = [
+            Event { keys: Some((T, jwks)), ..Event::default() },
+            Event { id: Some("12".into()), ..Event::default() },
+        ];
         assert_eq!(parse(&text).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_fleet_comes_as_a_whole() {
+        let text = format!("event: fleet\ndata: {{\"self\":\"{T}\",\"nodes\":[]}}\n\n");
+        let fleet = serde_json::from_value(json!({ "self": T, "nodes": [] })).unwrap();
+        assert_eq!(parse(&text).unwrap(), [Event { fleet: Some(fleet), ..Event::default() }]);
+    }
+
+    #[test]
+    fn an_apps_new_limits_come_with_how_long_older_tokens_live() {
+        let limits = r#"{"maxConnections":1,"maxDocuments":2,"maxUsersPerDoc":3,"opsPerMinute":4}"#;
+        let text = format!(
+            "event: limits\ndata: {{\"tenantId\":\"{T}\",\"appId\":\"{T}\",\"limits\":{limits},\"holdS\":60}}\n\n"
+        );
+        let limits =
+            Limits { connections_max: 1, documents_max: 2, users_per_document_max: 3, ops_per_minute: 4 };
+        let expected = (AppId { tenant: T, app: T }, limits, Duration::from_secs(60));
+        assert_eq!(parse(&text).unwrap(), [Event { limits: Some(expected), ..Event::default() }]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Following the dashboard's key feed, on a thread of its own: enrolment, the stream, and coming back to it.
+//! Following the dashboard's feed (keys, and the fleet), on a thread of its own: enrolment, the stream, and coming back to it.
 //!
 //! Invariants:
 //! - Where the feed was left is told to the dashboard when it is followed again, and only what has been handed on counts.
@@ -21,8 +21,11 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::Jwks;
+use crate::auth::Limits;
 use crate::auth::keys::JWKS_BYTES_MAX;
-pub(in crate::control) use client::{Client, ClientError, Heartbeat, HeartbeatAnswer};
+use crate::control::fleet::Fleet;
+use crate::protocol::document::AppId;
+pub(in crate::control) use client::{Client, ClientError, Heartbeat, HeartbeatAnswer, UsageAnswer};
 use events::{EventError, Parser};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -31,8 +34,11 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Key sets that are handed on at once.
 const BATCH_MAX: usize = 64;
 
-/// A line holds at most one tenant's document and its id.
-const LINE_BYTES_MAX: usize = JWKS_BYTES_MAX + 1024;
+/// A line holds one tenant's document, or the fleet.
+const LINE_BYTES_MAX: usize =
+    if JWKS_BYTES_MAX > FLEET_BYTES_MAX { JWKS_BYTES_MAX } else { FLEET_BYTES_MAX } + 1024;
+/// Some thousands of nodes.
+const FLEET_BYTES_MAX: usize = 2 << 20;
 
 /// Batches that may wait for the control shard.
 pub(in crate::control) const WAITING_MAX: usize = 16;
@@ -44,6 +50,10 @@ pub(in crate::control) enum FromFeed {
     Enrolled { credential: Arc<str> },
     /// These tenants' key sets as they are now. `is_complete`: no other has changed before them.
     Documents { documents: Vec<(Uuid, Jwks)>, is_complete: bool },
+    /// All nodes, as they are now.
+    Fleet(Fleet),
+    /// An app has these limits now; tokens with others live for so long.
+    Limits { app: AppId, limits: Limits, hold: Duration },
     /// The feed is no longer followed; what changes now is not heard of.
     Lost,
 }
@@ -121,6 +131,12 @@ impl Follower {
             read_line(&mut stream, &mut line)?;
             let Some(event) = parser.line(&String::from_utf8_lossy(&line))? else { continue };
             self.failures = 0;
+            if let Some(fleet) = event.fleet {
+                self.hand_on(FromFeed::Fleet(fleet))?;
+            }
+            if let Some((app, limits, hold)) = event.limits {
+                self.hand_on(FromFeed::Limits { app, limits, hold })?;
+            }
             documents.extend(event.keys);
             let is_complete = event.id.is_some();
             if documents.len() >= BATCH_MAX || (is_complete && !(is_told_complete && documents.is_empty())) {

@@ -125,10 +125,13 @@ impl Server {
     /// `wiresocket dev` with these arguments and variables besides.
     #[track_caller]
     pub fn dev_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
+        // A test kills its server in the end: what that leaves behind goes with this.
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new(BINARY);
         command
             .args(["dev", "--listen", "127.0.0.1:0", "--json"])
             .args(args)
+            .env("TMPDIR", dir.path())
             .envs(environment.iter().copied());
         let process = Process::start(command);
         let line = eventually("dev says where it is", || {
@@ -138,7 +141,7 @@ impl Server {
         let dev: Value = serde_json::from_str(&line).expect("dev prints JSON");
         let address = dev["http"].as_str().and_then(|url| url.strip_prefix("http://"));
         let address = address.and_then(|address| address.parse().ok()).expect("dev says its address");
-        Self { process, address, setup: None, dir: None, dev }
+        Self { process, address, setup: None, dir: Some(dir), dev }
     }
 
     /// The token that `dev` printed.

@@ -136,6 +136,8 @@ fn the_ops_of_an_app_are_told_once_whatever_became_of_its_window() {
     world.pass_s(200); // the windows are over, and so are the meters
     assert_eq!(told(&mut world), [(app(1), 6), (app(2), 1)].into());
     assert!(told(&mut world).is_empty());
+    let other = world.join(app(2), "doc");
+    world.settle();
     world.write(other, "c");
     world.settle();
     assert_eq!(told(&mut world), [(app(2), 1)].into());

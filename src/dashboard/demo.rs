@@ -12,9 +12,10 @@ use super::Dashboard;
 use super::access::Actor;
 use super::accounts::{self, AccountError};
 use super::apps::{self, AppError, NewApp};
+use super::billing::Cadence;
+use super::plans::{self, PlanError, PlanTerms};
 use super::random;
 use super::region::LicenseRegion;
-use super::store::{StoreError, query};
 use super::subscriptions::{self, SubscriptionError};
 use super::tenants::{self, TenantError};
 
@@ -67,7 +68,7 @@ pub enum DemoError {
     #[error(transparent)]
     Subscription(#[from] SubscriptionError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Plan(#[from] PlanError),
 }
 
 /// Makes the demo in a database that has none. What takes long is the tenant's RSA key; the operator's password is
@@ -90,9 +91,10 @@ pub async fn make(dashboard: &Dashboard, region: LicenseRegion) -> Result<Demo, 
     let new = NewApp { name: "Demo".to_owned(), region, allowed_domains: Vec::new() };
     let credentials = apps::create(dashboard, &actor, tenant, new).await?;
     let app = apps::read(dashboard, &actor, tenant, credentials.app).await?;
-    offer_plan(dashboard, true).await?;
+    plans::create(dashboard, &actor, PLAN, terms()).await?;
     subscriptions::subscribe(dashboard, &actor, &app, PLAN).await?;
-    offer_plan(dashboard, false).await?;
+    // On offer for as long as the demo's app takes it.
+    plans::retire(dashboard, &actor, PLAN).await?;
     Ok(Demo {
         tenant_id: tenant,
         app_id: credentials.app,
@@ -103,14 +105,15 @@ pub async fn make(dashboard: &Dashboard, region: LicenseRegion) -> Result<Demo, 
     })
 }
 
-/// On offer for as long as the demo's app takes it.
-async fn offer_plan(dashboard: &Dashboard, is_offered: bool) -> Result<(), StoreError> {
-    let insert = query(
-        "INSERT INTO plans (id, name, max_connections, max_documents, max_users_per_doc, ops_per_minute, price_cents, \
-         currency, period_days, is_offered) VALUES ($1, 'Demo', $2, $2, $2, $2, 0, 'USD', 30, $3) \
-         ON CONFLICT (id) DO UPDATE SET is_offered = excluded.is_offered",
-    );
-    let mut tx = dashboard.home.begin().await?;
-    insert.bind(PLAN).bind(LIMIT).bind(i64::from(is_offered)).execute(&mut *tx).await?;
-    Ok(tx.commit().await?)
+fn terms() -> PlanTerms {
+    PlanTerms {
+        name: "Demo".to_owned(),
+        max_connections: LIMIT,
+        max_documents: LIMIT,
+        max_users_per_doc: LIMIT,
+        ops_per_minute: LIMIT,
+        price_cents: 0,
+        currency: "USD".to_owned(),
+        period: Cadence::Month,
+    }
 }

@@ -143,7 +143,7 @@ pub async fn who_signs_up_makes_an_app_once_approved(stage: Stage) {
     let right = [("name", "Notes"), ("region", "aws-eu-west-1"), ("domain_1", "https://MyApp.com/")];
     let page = ada.post(&stage, &format!("{apps}/new"), &right).await;
     let secret = page.after("id=\"client-secret\">");
-    assert!(secret.starts_with("wsk_"), "{secret}");
+    assert!(secret.starts_with("wss_"), "{secret}");
     let app = page.after("class=\"button strong\" href=\"").replace("/plan", "");
     let page = ada.get(&stage, &app).await;
     page.says("no plan");

@@ -137,6 +137,9 @@ fn server(args: &MeasureArgs) -> Result<Option<Server>, ProcessError> {
 fn target(run: &Run) -> Result<Target, Box<dyn Error>> {
     let server = &run.server;
     let dev = server.dev_json.as_deref().map(DevServer::read).transpose()?;
+    if let (Some(dev), Some(url)) = (&dev, &server.url) {
+        dev.check_is_at(url)?;
+    }
     let tokens = tokens(&run.tokens, dev.as_ref())?;
     let url = server.url.as_deref().or(dev.as_ref().map(|dev| dev.ws.as_str())).unwrap_or_default();
     let path = server.path.as_deref();

@@ -10,7 +10,7 @@ use wiresocket_loadtest::update::typist::Positions;
 use wiresocket_loadtest::wire::Protocol;
 
 const EXIT_CODES: &str = "Exit codes: 0 everything is as it has to be, 1 the server's result is wrong, 2 there is no result, 130 interrupted \
-     (by SIGINT or SIGTERM: the report is about what there was until then; a second one ends at once).";
+     (by SIGINT or SIGTERM: the report is about what there was until then; a second one, a moment later, ends at once).";
 
 /// Stands for standard output.
 const STDOUT: &str = "-";

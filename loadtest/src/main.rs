@@ -137,6 +137,9 @@ fn server(args: &MeasureArgs) -> Result<Option<Server>, ProcessError> {
 fn target(run: &Run) -> Result<Target, Box<dyn Error>> {
     let server = &run.server;
     let dev = server.dev_json.as_deref().map(DevServer::read).transpose()?;
+    if let (Some(dev), Some(url)) = (&dev, &server.url) {
+        dev.check_is_at(url)?;
+    }
     let tokens = tokens(&run.tokens, dev.as_ref())?;
     let url = server.url.as_deref().or(dev.as_ref().map(|dev| dev.ws.as_str())).unwrap_or_default();
     let path = server.path.as_deref();
@@ -255,20 +258,54 @@ fn hand_over(output: &OutputArgs, report: &Report) -> Result<(), Box<dyn Error>>
 }
 
 fn compare(arguments: &Compare) -> Result<ExitCode, Box<dyn Error>> {
-    check_writable([&arguments.html, &arguments.markdown].into_iter().flatten())?;
-    let mut runs = arguments.runs.iter().map(|path| RunFile::read(path)).collect::<Result<Vec<_>, _>>()?;
-    for (run, label) in runs.iter_mut().zip(&arguments.labels) {
+    let Compare { runs: files, labels, html, markdown } = arguments;
+    if labels.len() > files.len() {
+        return Err(format!("{} times --label for {} runs: leave some out", labels.len(), files.len()).into());
+    }
+    refuse_overwriting(files, html.as_deref(), markdown.as_deref())?;
+    check_writable([html, markdown].into_iter().flatten())?;
+    let mut runs = files.iter().map(|path| RunFile::read(path)).collect::<Result<Vec<_>, _>>()?;
+    for (run, label) in runs.iter_mut().zip(labels) {
         run.label.clone_from(label);
     }
     let table = comparison::markdown(&runs);
-    match &arguments.markdown {
-        Some(path) => write(path, &table)?,
+    match markdown {
+        Some(path) => {
+            write(path, &table)?;
+            if let Some(warning) = comparison::warning(&runs) {
+                eprintln!("wiresocket-loadtest: {warning}");
+            }
+        }
         None => print(&table)?,
     }
-    if let Some(path) = &arguments.html {
+    if let Some(path) = html {
         write(path, &html::page(&runs))?;
     }
     Ok(if runs.iter().all(|run| run.ok) { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The page and the table take no run's place, nor each other's.
+fn refuse_overwriting(runs: &[PathBuf], html: Option<&Path>, markdown: Option<&Path>) -> Result<(), String> {
+    // A file that isn't there yet is none of the others, unless it is called the same.
+    let is_same = |one: &Path, other: &Path| {
+        one == other
+            || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+    };
+    for (option, path) in [("--html", html), ("--markdown", markdown)] {
+        let Some(path) = path else { continue };
+        if runs.iter().any(|run| is_same(run, path)) {
+            return Err(format!(
+                "{option} {} is one of the runs, which it would overwrite: name another file",
+                path.display()
+            ));
+        }
+    }
+    match html.zip(markdown) {
+        Some((html, markdown)) if is_same(html, markdown) => {
+            Err(format!("--html and --markdown are both {}: name another file", html.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn drive_processes(

@@ -33,6 +33,13 @@ pub enum TargetError {
     Url { url: String },
     #[error("{url:?} wants TLS, which the load tester doesn't speak: put it behind the proxy, on ws://")]
     Tls { url: String },
+    #[error("{port:?} in {host:?} is no port: it must be a number from 1 to 65535")]
+    Port { host: String, port: String },
+    #[error(
+        "--url is at {url}, but the token of --dev-json is for the server at {dev}: leave one of them out, or give the \
+         other server's token with --token-file instead"
+    )]
+    OtherServer { url: SocketAddr, dev: SocketAddr },
     #[error("cannot resolve {host:?}")]
     Resolve { host: String, source: io::Error },
     #[error("{host:?} resolves to no address")]
@@ -86,6 +93,12 @@ impl DevServer {
         let first = line.lines().next().unwrap_or_default();
         serde_json::from_str(first).map_err(|source| TargetError::DevJson { path: path.to_owned(), source })
     }
+
+    /// Is `url` this server's? Its token is nobody else's business.
+    pub fn check_is_at(&self, url: &str) -> Result<(), TargetError> {
+        let (url, dev) = (resolve(split(url)?.0)?, resolve(split(&self.ws)?.0)?);
+        if url == dev { Ok(()) } else { Err(TargetError::OtherServer { url, dev }) }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -127,16 +140,7 @@ impl Target {
         tokens: Tokens,
         form: Option<TokenForm>,
     ) -> Result<Self, TargetError> {
-        if url.starts_with("wss://") {
-            return Err(TargetError::Tls { url: redacted(url).into_owned() });
-        }
-        let rest = url
-            .strip_prefix("ws://")
-            .filter(|rest| {
-                !rest.is_empty() && !rest.split(['/', '?']).next().unwrap_or_default().contains('@')
-            })
-            .ok_or_else(|| TargetError::Url { url: redacted(url).into_owned() })?;
-        let (host, base) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (host, base) = split(url)?;
         let (base, query) = base.split_once('?').unwrap_or((base, ""));
         let template = path.unwrap_or(protocol.default_path());
         let mut path = format!("{}{template}", base.trim_end_matches('/'));
@@ -199,11 +203,26 @@ fn add_query(path: &mut String, query: &str) {
     path.push_str(query);
 }
 
+/// The host (and port) of an address, and what comes behind it.
+fn split(url: &str) -> Result<(&str, &str), TargetError> {
+    if url.starts_with("wss://") {
+        return Err(TargetError::Tls { url: redacted(url).into_owned() });
+    }
+    let rest = url
+        .strip_prefix("ws://")
+        .filter(|rest| !rest.is_empty() && !rest.split(['/', '?']).next().unwrap_or_default().contains('@'))
+        .ok_or_else(|| TargetError::Url { url: redacted(url).into_owned() })?;
+    Ok(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+}
+
 fn resolve(host: &str) -> Result<SocketAddr, TargetError> {
-    let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-        host.to_owned()
-    } else {
-        format!("{host}:80")
+    // The colons in the brackets of an IPv6 address are its own.
+    let with_port = match host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some((_, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => host.to_owned(),
+        Some((_, port)) => {
+            return Err(TargetError::Port { host: host.to_owned(), port: port.to_owned() });
+        }
+        None => format!("{host}:80"),
     };
     let addresses: Vec<SocketAddr> = with_port
         .to_socket_addrs()
@@ -300,6 +319,12 @@ mod tests {
         let server = DevServer::read(file.path()).expect("read");
         assert_eq!((server.ws.as_str(), server.token.as_str()), ("ws://127.0.0.1:9", "T"));
         assert!(server.client.is_none());
+        for same in ["ws://127.0.0.1:9", "ws://127.0.0.1:9/base?a=1"] {
+            server.check_is_at(same).expect("the same server");
+        }
+        for other in ["ws://127.0.0.1:10", "ws://127.0.0.2:9", "ws://127.0.0.1"] {
+            assert!(matches!(server.check_is_at(other), Err(TargetError::OtherServer { .. })), "{other}");
+        }
 
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         let line =
@@ -309,5 +334,23 @@ mod tests {
         assert!(!format!("{server:?}").contains("SECRET"), "{server:?}");
         let client = server.client.expect("a client");
         assert_eq!((client.issuer.as_str(), client.client_id.as_str()), ("http://i", "c"));
+    }
+
+    #[test]
+    fn a_port_that_is_none_is_named() {
+        for (url, wrong) in [
+            ("ws://127.0.0.1:99999", "99999"),
+            ("ws://127.0.0.1:0", "0"),
+            ("ws://127.0.0.1:", ""),
+            ("ws://[::1]:x/y", "x"),
+        ] {
+            match Target::new(url, Protocol::YWebsocket, None, None, None) {
+                Err(TargetError::Port { port, .. }) => assert_eq!(port, wrong),
+                other => panic!("{url}: {other:?}"),
+            }
+        }
+        let address = |url| Target::new(url, Protocol::YWebsocket, None, None, None).expect("good").address;
+        assert_eq!(address("ws://[::1]").to_string(), "[::1]:80");
+        assert_eq!(address("ws://[::1]:9").to_string(), "[::1]:9");
     }
 }

@@ -45,6 +45,20 @@ pub enum TraceError {
     Read { path: PathBuf, source: io::Error },
     #[error("the trace {path} isn't a sequential editing trace: {source}")]
     Parse { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "the trace {path} is wrong: patch {patch} of transaction {transaction} (both from 0) deletes {deleted} characters at \
+         position {position}, of a text of {characters}"
+    )]
+    OutOfRange {
+        path: PathBuf,
+        transaction: usize,
+        patch: usize,
+        position: u32,
+        deleted: u32,
+        characters: usize,
+    },
+    #[error("the trace {path} inserts nothing: there is nothing to type")]
+    Empty { path: PathBuf },
     #[error("the trace {path} does not end in its own endContent: position {at}")]
     WrongEnd { path: PathBuf, at: usize },
 }
@@ -132,6 +146,7 @@ impl Trace {
         let file = File::open(path).map_err(|source| TraceError::Read { path: path.to_owned(), source })?;
         let file: TraceFile = serde_json::from_reader(BufReader::new(GzDecoder::new(file)))
             .map_err(|source| TraceError::Parse { path: path.to_owned(), source })?;
+        check(path, &file)?;
         let start = (!file.start_content.is_empty()).then_some(Patch(0, 0, file.start_content));
         let typed = file.txns.into_iter().flat_map(|txn| txn.patches);
         let edits = start.into_iter().chain(typed).collect();
@@ -201,43 +216,42 @@ impl Trace {
         self.text_after(self.edits.len())
     }
 
-    /// What the first `edits` edits come to, by a gap buffer: edits are mostly next to one another, so that moving
-    /// the gap is cheap where moving the whole rest of the text would take minutes.
+    /// What the first `edits` edits come to.
     pub fn text_after(&self, edits: usize) -> String {
-        let mut before: Vec<char> = Vec::new();
-        let mut after: Vec<char> = Vec::new(); // reversed
+        let mut page = Page::default();
         for Patch(position, deleted, inserted) in &self.edits[..edits] {
-            let position = *position as usize;
-            while before.len() > position {
-                after.extend(before.pop());
-            }
-            while before.len() < position {
-                let Some(next) = after.pop() else { break };
-                before.push(next);
-            }
-            after.truncate(after.len().saturating_sub(*deleted as usize));
-            before.extend(inserted.chars());
+            page.go_to(*position as usize);
+            page.delete(*deleted as usize);
+            page.insert(inserted);
         }
-        before.into_iter().chain(after.into_iter().rev()).collect()
+        page.text()
     }
 
-    /// The document of `client` who typed all this into the root text.
-    pub fn history(&self, client: u64) -> History {
+    /// The document of `client` who typed all this into the root text. That takes a while: `go_on` is asked now and
+    /// then, and its error ends it.
+    pub fn history<E>(&self, client: u64, mut go_on: impl FnMut() -> Result<(), E>) -> Result<History, E> {
         let mut options = Options::with_client_id(ClientID::new(client));
         options.offset_kind = OffsetKind::Utf16;
         let doc = Doc::with_options(options);
         // The library searches positions block by block, and joins adjacent blocks only when a
         // transaction ends: one for all edits would search through every character ever typed.
+        let mut page = Page::default();
         for edits in self.edits.chunks(EDITS_PER_TRANSACTION) {
+            go_on()?;
             let mut txn = doc.transact_mut();
             let text = txn.get_or_insert_text(ROOT);
             for Patch(position, deleted, inserted) in edits {
-                if *deleted > 0 {
-                    text.remove_range(&mut txn, *position, *deleted);
+                // Traces count characters, the document UTF-16 units.
+                page.go_to(*position as usize);
+                let at = page.units_before;
+                let deleted = page.delete(*deleted as usize);
+                if deleted > 0 {
+                    text.remove_range(&mut txn, at, deleted);
                 }
                 if !inserted.is_empty() {
-                    text.insert(&mut txn, *position, inserted);
+                    text.insert(&mut txn, at, inserted);
                 }
+                page.insert(inserted);
             }
         }
         let update = doc.transact().encode_state_as_update_v1(&StateVector::default());
@@ -246,8 +260,72 @@ impl Trace {
         {
             deleted = in_delete_set;
         }
-        History { update, text: self.text(), clocks, deleted }
+        Ok(History { update, text: page.text(), clocks, deleted })
     }
+}
+
+/// The text while it is typed: a gap buffer, because edits are mostly next to one another, so that moving the gap is
+/// cheap where moving the whole rest of the text would take minutes.
+#[derive(Debug, Default)]
+struct Page {
+    before: Vec<char>,
+    after: Vec<char>,  // reversed
+    units_before: u32, // UTF-16
+}
+
+impl Page {
+    /// Puts the gap behind so many characters.
+    fn go_to(&mut self, position: usize) {
+        while self.before.len() > position {
+            let Some(last) = self.before.pop() else { break };
+            self.units_before -= last.len_utf16() as u32;
+            self.after.push(last);
+        }
+        while self.before.len() < position {
+            let Some(next) = self.after.pop() else { break };
+            self.units_before += next.len_utf16() as u32;
+            self.before.push(next);
+        }
+    }
+
+    /// Deletes so many characters behind the gap; how many UTF-16 units that were.
+    fn delete(&mut self, count: usize) -> u32 {
+        let left = self.after.len().saturating_sub(count);
+        self.after.drain(left..).map(|character| character.len_utf16() as u32).sum()
+    }
+
+    fn insert(&mut self, text: &str) {
+        self.before.extend(text.chars());
+        self.units_before += text.chars().map(|character| character.len_utf16() as u32).sum::<u32>();
+    }
+
+    fn text(self) -> String {
+        self.before.into_iter().chain(self.after.into_iter().rev()).collect()
+    }
+}
+
+/// Is every edit inside the text as it is then, and does any insert something?
+fn check(path: &Path, file: &TraceFile) -> Result<(), TraceError> {
+    let mut characters = file.start_content.chars().count();
+    let mut inserts = characters > 0;
+    for (transaction, txn) in file.txns.iter().enumerate() {
+        for (patch, Patch(position, deleted, inserted)) in txn.patches.iter().enumerate() {
+            let (position, deleted) = (*position, *deleted);
+            if position as usize + deleted as usize > characters {
+                return Err(TraceError::OutOfRange {
+                    path: path.to_owned(),
+                    transaction,
+                    patch,
+                    position,
+                    deleted,
+                    characters,
+                });
+            }
+            characters = characters - deleted as usize + inserted.chars().count();
+            inserts |= !inserted.is_empty();
+        }
+    }
+    if inserts { Ok(()) } else { Err(TraceError::Empty { path: path.to_owned() }) }
 }
 
 /// The root text of a state, by the real library; `None` if it can't read it.
@@ -262,12 +340,92 @@ pub fn text_of(state: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::update::script::Script;
+    use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
+    use std::convert::Infallible;
+    use std::io::Write;
+
+    fn history(trace: &Trace, client: u64) -> History {
+        let Ok(history) = trace.history(client, || Ok::<_, Infallible>(()));
+        history
+    }
+
+    fn write(folder: &Path, json: &str) -> PathBuf {
+        let path = folder.join("trace");
+        let mut gzip = GzEncoder::new(File::create(&path).expect("created"), Compression::fast());
+        gzip.write_all(json.as_bytes()).expect("written");
+        gzip.finish().expect("finished");
+        path
+    }
+
+    proptest! {
+        #[test]
+        fn positions_are_characters_whatever_units_they_take(
+            edits in prop::collection::vec((any::<u32>(), 0u32..4, "[aß€😀🦀]{0,3}"), 1..300),
+        ) {
+            let mut len = 0;
+            let legal = edits.iter().map(|(at, deleted, inserted)| {
+                let at = at % (len + 1);
+                let deleted = (*deleted).min(len - at);
+                len = len - deleted + inserted.chars().count() as u32;
+                (at, deleted, inserted.clone())
+            });
+            let legal: Vec<_> = legal.collect();
+            prop_assume!(legal.iter().any(|(_, _, inserted)| !inserted.is_empty()));
+            let mut expected: Vec<char> = Vec::new();
+            for (at, deleted, inserted) in &legal {
+                let (at, deleted) = (*at as usize, *deleted as usize);
+                expected.splice(at..at + deleted, inserted.chars());
+            }
+            let expected: String = expected.into_iter().collect();
+            let history = history(&Trace::of(legal.clone()), 3);
+            prop_assert_eq!(&history.text, &expected);
+            prop_assert_eq!(text_of(&history.update), Some(expected.clone()));
+            let script = Script::new(Trace::of(legal));
+            let mut typed = Vec::new();
+            script.missing(3, 0, script.len(), &mut typed);
+            prop_assert_eq!(text_of(&typed), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_history_ends_when_it_is_told_to() {
+        let mut asked = 0;
+        let ended = Trace::generate(1_000, 700).history(4, || {
+            asked += 1;
+            if asked < 3 { Ok(()) } else { Err("halted") }
+        });
+        assert_eq!((ended.err(), asked), (Some("halted"), 3));
+    }
+
+    #[test]
+    fn edits_outside_the_text_are_refused_with_their_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let read = |txns: &str| {
+            let json = format!(r#"{{"startContent":"","endContent":"","txns":[{txns}]}}"#);
+            Trace::read(&write(folder.path(), &json)).expect_err("refused")
+        };
+        let place = |error| match error {
+            TraceError::OutOfRange { transaction, patch, position, deleted, characters, .. } => {
+                (transaction, patch, position, deleted, characters)
+            }
+            other => panic!("{other}"),
+        };
+        let typed = r#"{"patches":[[0,0,"😀"]]}"#;
+        assert_eq!(place(read(&format!(r#"{typed},{{"patches":[[1,3,""]]}}"#))), (1, 0, 1, 3, 1));
+        assert_eq!(place(read(&format!(r#"{typed},{{"patches":[[1,0,"b"],[3,0,"c"]]}}"#))), (1, 1, 3, 0, 2));
+        assert_eq!(place(read(r#"{"patches":[[4294967295,4294967295,""]]}"#)), (0, 0, u32::MAX, u32::MAX, 0));
+        for nothing in ["", r#"{"patches":[]}"#, r#"{"patches":[[0,0,""]]}"#] {
+            assert!(matches!(read(nothing), TraceError::Empty { .. }), "{nothing}");
+        }
+    }
 
     #[test]
     fn a_made_up_trace_has_the_statistics_asked_for_and_becomes_a_document() {
         let trace = Trace::generate(2_600, 1_820);
         assert_eq!(trace.edits(), 2_600);
-        let history = trace.history(4);
+        let history = history(&trace, 4);
         assert_eq!(history.text.len(), 1_820 - 780);
         assert_eq!((history.clocks, history.deleted), (1_820, 780));
         assert_eq!(text_of(&history.update).as_deref(), Some(history.text.as_str()));
@@ -293,22 +451,14 @@ mod tests {
 
     #[test]
     fn a_trace_is_read_from_its_file() {
-        use flate2::{Compression, write::GzEncoder};
-        use std::io::Write;
         let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, json: &str| {
-            let path = folder.path().join(name);
-            let mut gzip = GzEncoder::new(File::create(&path).expect("created"), Compression::fast());
-            gzip.write_all(json.as_bytes()).expect("written");
-            gzip.finish().expect("finished");
-            path
-        };
+        let write = |_: &str, json: &str| write(folder.path(), json);
         let good = write(
             "good",
             r#"{"startContent":"ß","endContent":"ßbc","txns":[{"time":"x","patches":[[1,0,"ab"],[1,1,""]]},{"patches":[[2,0,"c"]]}]}"#,
         );
         let trace = Trace::read(&good).expect("read");
-        assert_eq!(trace.history(1).text, "ßbc");
+        assert_eq!(history(&trace, 1).text, "ßbc");
         let wrong =
             write("wrong", r#"{"startContent":"","endContent":"ab","txns":[{"patches":[[0,0,"ac"]]}]}"#);
         assert!(matches!(Trace::read(&wrong), Err(TraceError::WrongEnd { at: 1, .. })));

@@ -8,14 +8,18 @@ use crate::measure::process::{Cpu, Memory, ProcessError};
 use crate::measure::server::Server;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const LOOK_NS: u64 = 100_000_000;
 /// What a shell reports of a program that was interrupted.
 pub const INTERRUPTED_EXIT_CODE: u8 = 130;
 
+/// A second signal so soon is the same interruption: `timeout` tells its child and then the whole group.
+const SAME_NS: u64 = 250_000_000;
+
 static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static FIRST_SIGNAL_NS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
@@ -153,10 +157,12 @@ impl Watch {
     }
 }
 
-/// From now on the first interruption (SIGINT or SIGTERM) is noted, and the second ends the process at once.
+/// From now on the first interruption (SIGINT or SIGTERM) is noted, and the second, unless it comes right after it,
+/// ends the process at once.
 pub fn catch_interruptions() {
     extern "C" fn interrupted(_signal: libc::c_int) {
-        if IS_INTERRUPTED.swap(true, Ordering::Relaxed) {
+        IS_INTERRUPTED.store(true, Ordering::Relaxed);
+        if is_second(&FIRST_SIGNAL_NS, monotonic_ns()) {
             // SAFETY: one of the few calls that a handler may make.
             unsafe { libc::_exit(i32::from(INTERRUPTED_EXIT_CODE)) }
         }
@@ -166,6 +172,20 @@ pub fn catch_interruptions() {
         // SAFETY: the handler only touches an atomic, or ends the process.
         unsafe { libc::signal(signal, handler as libc::sighandler_t) };
     }
+}
+
+/// Is this signal another interruption than the first? `first_ns` remembers that one; 0 is none yet.
+fn is_second(first_ns: &AtomicU64, now_ns: u64) -> bool {
+    let first_ns = first_ns.compare_exchange(0, now_ns, Ordering::Relaxed, Ordering::Relaxed);
+    first_ns.is_err_and(|first_ns| now_ns.saturating_sub(first_ns) >= SAME_NS)
+}
+
+/// The clock as a signal handler may read it.
+fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is ours, and handlers may call this. Should it fail, every signal is the first one's like.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    (now.tv_sec as u64) * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// Interrupts another process of ours.
@@ -204,6 +224,16 @@ mod tests {
         let last = (watch.cpu().expect("the last"), watch.memory().expect("the last"));
         assert!(last.0.map(|cpu| cpu.total_s) >= cpu.map(|cpu| cpu.total_s));
         assert!(last.1.is_some_and(|memory| memory.resident_bytes > 0), "{last:?}");
+    }
+
+    #[test]
+    fn signals_close_together_are_one_interruption() {
+        let first_ns = AtomicU64::new(0);
+        let now_ns = 7_000_000_000;
+        assert!(!is_second(&first_ns, now_ns));
+        assert!(!is_second(&first_ns, now_ns + 1));
+        assert!(!is_second(&first_ns, now_ns + SAME_NS - 1));
+        assert!(is_second(&first_ns, now_ns + SAME_NS));
     }
 
     #[test]

@@ -232,6 +232,8 @@ fn a_day_on_an_honest_server_is_right() {
     assert_eq!(result.seed, 11);
     let day = result.days[0];
     assert!(day.people > 10 && day.updates > 100 && day.deliveries > 500, "{day:?}");
+    // What is divided by is what was measured, not the history that newcomers are greeted with.
+    assert_eq!(day.deliveries, result.histogram.count());
     assert!(result.returned.is_some() && result.cursor_latency.is_some());
 }
 

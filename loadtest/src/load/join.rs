@@ -110,7 +110,7 @@ impl Handler for Newcomers {
 pub fn run(session: &Session<'_>, join: &Join, progress: &mut Progress) -> Result<JoinResult, LoadError> {
     progress.show(session.clock.now_ns(), || format!("typing {} into a document of our own", join.trace));
     let trace = Trace::load(&join.trace, session.traces.as_deref())?;
-    let history = trace.history(session.first_client_id());
+    let history = trace.history(session.first_client_id(), || session.go_on())?;
     let state_bytes = history.update.len();
     let memory_before = session.memory()?;
     let mut event_loop = session.event_loop()?;

@@ -86,6 +86,19 @@ fn escaped(label: &str) -> String {
     out
 }
 
+/// What to say of runs whose figures are of different things.
+pub fn warning(runs: &[RunFile]) -> Option<String> {
+    let mut names: Vec<&str> = runs.iter().map(|run| run.scenario.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    (names.len() > 1).then(|| {
+        format!(
+            "these runs are of different scenarios, their figures of different things: {}",
+            names.join(", ")
+        )
+    })
+}
+
 /// The comparison as a Markdown table, ratios against the first run in parentheses.
 pub fn markdown(runs: &[RunFile]) -> String {
     let mut out = String::from("| |");
@@ -115,6 +128,9 @@ pub fn markdown(runs: &[RunFile]) -> String {
         });
     });
     out.push('\n');
+    if let Some(warning) = warning(runs) {
+        let _ = writeln!(out, "\n**Warning:** {}", escaped(&warning));
+    }
     out
 }
 
@@ -156,6 +172,23 @@ pub(super) mod tests {
         let head = table.lines().next().expect("a head");
         assert_eq!(head, "| | a\\\\\\|b  \\`c\\` &lt;b&gt;&amp;\\[d\\](e)\\* |");
         assert_eq!(table.lines().count(), 5);
+    }
+
+    #[test]
+    fn runs_of_different_scenarios_are_warned_of() {
+        let (one, mut two) = (run("one", 1000.0, 10.0), run("two", 1000.0, 10.0));
+        let both = |two: &RunFile| vec![one.clone(), two.clone()];
+        assert!(!markdown(&both(&two)).contains("Warning"));
+        assert!(!crate::report::html::page(&both(&two)).contains("Warning"));
+        two.scenario.name = "b<".to_owned();
+        let table = markdown(&both(&two));
+        assert!(
+            table
+                .lines()
+                .last()
+                .is_some_and(|line| line.contains("different scenarios") && line.ends_with("a, b&lt;"))
+        );
+        assert!(crate::report::html::page(&both(&two)).contains("different things: a, b&lt;"));
     }
 
     #[test]

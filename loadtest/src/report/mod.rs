@@ -125,6 +125,12 @@ impl Report {
             Outcome::Nothing(failures) => failures,
         });
         failures.append(of_result);
+        if let Outcome::Typing(result) = &result
+            && result.histogram.count() == 0
+        {
+            failures
+                .add(|| "nothing was measured: no update of the window was delivered to anybody".to_owned());
+        }
         Self {
             label: label.unwrap_or(&scenario.name).to_owned(),
             url: target.shown_url.clone(),

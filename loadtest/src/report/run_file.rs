@@ -40,6 +40,7 @@ pub struct RunFile {
     pub percentiles: Vec<Percentile>,
     #[serde(default)]
     pub series: Vec<Sample>,
+    #[serde(default)]
     result: Value,
 }
 
@@ -56,6 +57,10 @@ impl RunFile {
         let mut run: Self = serde_json::from_slice(&text)
             .map_err(|source| RunFileError::Parse { path: path.to_owned(), source })?;
         run.url = redacted(&run.url).into_owned(); // older load testers left secrets in it
+        if run.kind().is_none() {
+            run.ok = false;
+            run.failures.push("the file has no result".to_owned());
+        }
         if run.label.is_empty() {
             run.label.clone_from(&run.scenario.name);
         }

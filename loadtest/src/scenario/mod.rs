@@ -336,6 +336,10 @@ mod tests {
         assert!(with("[typing.churn]\nrate = 100.0\naway_s = 1.0"));
         assert!(with("[typing.storm]\nat_s = 11.0\nshare = 0.5"));
         assert!(with("[typing.slow_readers]\nper_document = 41\nat_s = 1.0\nfor_s = 1.0"));
+        let stall_at = |at_s: &str| {
+            with(&format!("[typing.slow_readers]\nper_document = 1\nat_s = {at_s}\nfor_s = 1.0"))
+        };
+        assert!(!stall_at("9.9") && stall_at("10.0") && stall_at("nan"));
         assert!(with("[typing.cursors]\nrate = 0.01"));
         assert!(refused(classroom.replace("writers = 10", "writers = 10\ntrace = \"x\"")));
         let no_meaning = Overrides { rate: Some(1.0), ..Overrides::default() };

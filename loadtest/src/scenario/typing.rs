@@ -117,6 +117,12 @@ impl Typing {
         if let Some(slow) = &self.slow_readers {
             within("typing.slow_readers.per_document", f64::from(slow.per_document), 1.0..=idle_readers)?;
             seconds("typing.slow_readers.at_s", slow.at_s)?;
+            if slow.at_s >= self.measure_s {
+                return Err(ScenarioError::Contradiction(
+                    "typing.slow_readers.at_s must be before the end of the window (typing.measure_s or --seconds): \
+                     else nobody stalls while it is measured",
+                ));
+            }
             within("typing.slow_readers.for_s", slow.for_s, WINDOW_S)?;
             let bytes = f64::from(slow.receive_buffer_bytes);
             within("typing.slow_readers.receive_buffer_bytes", bytes, 1024.0..=1e9)?;

@@ -52,6 +52,7 @@ pub(super) struct People {
     free: Vec<u32>,              // connections
     pub start_ns: u64,
     settle_ns: u64,
+    /// What came to those who were there: the history that greets them, and what was typed offline, is none.
     pub delivered: u64,
     pub latency: Latency,
     pub cursor_latency: Latency,
@@ -334,7 +335,7 @@ impl People {
     ) -> Result<(), Malformed> {
         let (place, synced_ns) = (self.visits[reader as usize].place, self.visits[reader as usize].synced_ns);
         let page = self.visits[reader as usize].page;
-        // What greets whoever comes was typed before; a later step 2 is measured like an update.
+        // What greets whoever comes was typed before: no delivery. A later step 2 is measured like an update.
         let is_greeted = self.is_here(reader) || self.visits[reader as usize].left_ns.is_some();
         let verification = &mut self.pages[page as usize].verification;
         scan(update, |ClockRange { client, clock, len }| {
@@ -354,8 +355,8 @@ impl People {
                 visit.clocks.completed(clocks, |nth| {
                     // An owner's first text is from before midnight.
                     let Some(due_ns) = typed_ns.get(nth as usize) else { return };
-                    self.delivered += 1;
                     if is_measured {
+                        self.delivered += 1;
                         let due_ns = self.start_ns + due_ns;
                         self.latency.record_ns(now_ns.saturating_sub(due_ns));
                         self.late_state += u64::from(due_ns + self.settle_ns < synced_ns);

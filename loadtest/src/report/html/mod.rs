@@ -6,7 +6,7 @@ mod plot;
 mod plots;
 mod tables;
 
-use super::comparison::{Row, Standing, rows, show_ratio};
+use super::comparison::{Row, Standing, rows, show_ratio, warning};
 use super::run_file::RunFile;
 use plot::{COLORS, escape};
 use std::fmt::Write;
@@ -40,6 +40,9 @@ pub fn page(runs: &[RunFile]) -> String {
         if let Some(summary) = run.ramp_summary() {
             let _ = write!(out, "<p>{}: most within the bound: {}</p>", escape(&run.label), escape(summary));
         }
+    }
+    if let Some(warning) = warning(runs) {
+        let _ = write!(out, "<p><strong>Warning:</strong> {}</p>", escape(&warning));
     }
     out.push_str("</header>\n");
     write_verdict(&mut out, runs);

@@ -46,8 +46,8 @@ pub enum TraceError {
     #[error("the trace {path} isn't a sequential editing trace: {source}")]
     Parse { path: PathBuf, source: serde_json::Error },
     #[error(
-        "the trace {path} is wrong: patch {patch} of transaction {transaction} (both from 0) deletes {deleted} characters at \
-         position {position}, of a text of {characters}"
+        "the trace {path} reaches past its text's end: patch {patch} of transaction {transaction} (both from 0) is at position \
+         {position} and deletes {deleted}, where there are {characters} characters"
     )]
     OutOfRange {
         path: PathBuf,

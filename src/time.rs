@@ -1,5 +1,7 @@
 //! Time as the pure modules see it: a value handed in, never a clock that is read.
 
+pub mod calendar;
+
 use std::num::NonZeroU64;
 use std::ops::Add;
 use std::time::Duration;

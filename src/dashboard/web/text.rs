@@ -1,5 +1,7 @@
 //! Numbers and times as people read them.
 
+use crate::time::calendar::{civil_of, days_in, days_of};
+
 const MINUTE_S: i64 = 60;
 const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 86_400;
@@ -11,7 +13,7 @@ pub(super) struct Moment(pub i64);
 impl Moment {
     /// RFC 3339, for the `datetime` attribute.
     pub fn iso(&self) -> String {
-        let (year, month, day) = civil(self.0.div_euclid(DAY_S));
+        let (year, month, day) = civil_of(self.0.div_euclid(DAY_S));
         let second = self.0.rem_euclid(DAY_S);
         let (hour, minute, second) = (second / HOUR_S, second / MINUTE_S % 60, second % 60);
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
@@ -41,8 +43,9 @@ pub(super) fn day_start(date: &str) -> Option<i64> {
     let (Some(Ok(year)), Some(Ok(month)), Some(Ok(day))) = (parts.next(), parts.next(), parts.next()) else {
         return None;
     };
-    let days = days_of(year, month, day);
-    (civil(days) == (year, month, day) && (0..=9999).contains(&year)).then_some(days * DAY_S)
+    let is_date =
+        (0..=9999).contains(&year) && (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
+    is_date.then(|| days_of(year, month, day) * DAY_S)
 }
 
 /// `1234567` is `1,234,567`.
@@ -65,27 +68,6 @@ pub(super) fn money(cents: i64, currency: &str) -> String {
     if currency == "USD" { format!("${amount}") } else { format!("{amount} {currency}") }
 }
 
-/// Howard Hinnant's algorithms between days since 1970 and the civil calendar.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
-fn days_of(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
-    era * 146_097 + of_era - 719_468
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,7 +78,16 @@ mod tests {
         assert_eq!(Moment(1_709_210_096).iso(), "2024-02-29T12:34:56Z");
         assert_eq!(Moment(1_709_210_096).shown(), "2024-02-29 12:34 UTC");
         assert_eq!(day_start("2024-02-29"), Some(1_709_164_800));
-        for wrong in ["", "2023-02-29", "2024-13-01", "2024-2", "x-y-z", "2024-02-00"] {
+        for wrong in [
+            "",
+            "2023-02-29",
+            "2024-13-01",
+            "2024-2",
+            "x-y-z",
+            "2024-02-00",
+            "9223372036854775807-01-01",
+            "2024-9223372036854775807-01",
+        ] {
             assert_eq!(day_start(wrong), None, "{wrong}");
         }
     }

@@ -271,38 +271,3 @@ pub async fn entries(
     };
     rows.fetch_all(home.reader()).await?.iter().map(Entry::of_row).collect()
 }
-
-/// Which entries [`search`] finds: all that is given must hold. Texts that are empty hold for every entry.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Filter {
-    pub tenant: Option<Uuid>,
-    /// As the log writes it, such as `account:<id>` or `command-line`.
-    pub actor: String,
-    /// The whole action such as `app.create`, or its noun alone.
-    pub action: String,
-    /// From this second on.
-    pub from: Option<i64>,
-    /// Before this second.
-    pub until: Option<i64>,
-    /// Before this entry: where the page before ended.
-    pub before: Option<i64>,
-}
-
-/// At most `limit` entries that the filter lets through, newest first. Whoever asks must have been allowed to.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn search(home: &Database, filter: &Filter, limit: i64) -> Result<Vec<Entry>, StoreError> {
-    let found = query(
-        "SELECT * FROM audit_log WHERE seq < $1 AND ($2 = '' OR tenant_id = $2) AND ($3 = '' OR actor = $3) \
-         AND ($4 = '' OR action = $4 OR substr(action, 1, CAST($5 AS INTEGER)) = $6) AND at >= $7 AND at < $8 \
-         ORDER BY seq DESC LIMIT $9",
-    );
-    let noun = format!("{}.", filter.action);
-    let characters = i64::try_from(noun.chars().count()).unwrap_or(i64::MAX);
-    let found = found.bind(filter.before.unwrap_or(i64::MAX));
-    let found = found.bind(filter.tenant.map(|tenant| tenant.to_string()).unwrap_or_default());
-    let found = found.bind(filter.actor.clone()).bind(filter.action.clone()).bind(characters).bind(noun);
-    let found = found.bind(filter.from.unwrap_or(i64::MIN)).bind(filter.until.unwrap_or(i64::MAX));
-    found.bind(limit).fetch_all(home.reader()).await?.iter().map(Entry::of_row).collect()
-}

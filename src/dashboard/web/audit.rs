@@ -14,8 +14,7 @@ use super::form::Fields;
 use super::page::{Failure, Place, Shell, page_with};
 use super::text::{Moment, day_start};
 use super::visit::Member;
-use crate::dashboard::access::{Action, require};
-use crate::dashboard::audit::{self, Entry, Filter};
+use crate::dashboard::audit::{self, Entry, Wanted};
 use crate::dashboard::{accounts, members};
 
 const PAGE_ROWS: i64 = 50;
@@ -77,13 +76,13 @@ impl Asked {
         [&self.actor, &self.action, &self.from, &self.until].iter().any(|text| !text.trim().is_empty())
     }
 
-    /// The filter; what can't be understood stands beside its field.
-    async fn filter(
+    /// What is looked for; what can't be understood stands beside its field.
+    async fn wanted(
         &self,
         member: &Member,
         tenant: Option<Uuid>,
         form: &mut Fields,
-    ) -> Result<Filter, Failure> {
+    ) -> Result<Wanted, Failure> {
         let mut day = |name: &'static str, text: &str, add: i64| {
             let day = day_start(text.trim());
             if day.is_none() && !text.trim().is_empty() {
@@ -91,7 +90,7 @@ impl Asked {
             }
             day.map(|day| day + add)
         };
-        let from = day("from", &self.from, 0);
+        let since = day("from", &self.from, 0);
         // The whole of the last day.
         let until = day("until", &self.until, DAY_S);
         let mut actor = self.actor.trim().to_owned();
@@ -101,7 +100,7 @@ impl Asked {
             actor = format!("account:{}", account.id);
         }
         let action = self.action.trim().to_owned();
-        Ok(Filter { tenant, actor, action, from, until, before: self.before })
+        Ok(Wanted { tenant, actor, action, since, until, ..Wanted::default() })
     }
 }
 
@@ -120,12 +119,6 @@ pub(super) async fn of_platform(member: Member, Query(asked): Query<Asked>) -> R
     show(&member, shell, "/operator/audit".to_owned(), None, asked).await
 }
 
-async fn allow(member: &Member, tenant: Option<Uuid>) -> Result<(), Failure> {
-    let action = if tenant.is_some() { Action::ReadAudit } else { Action::ReadAllAudit };
-    let mut tx = member.dashboard().home.begin_read().await?;
-    Ok(require(&mut tx, &member.actor(), action, tenant).await?)
-}
-
 async fn show(
     member: &Member,
     shell: Shell,
@@ -134,13 +127,11 @@ async fn show(
     asked: Asked,
 ) -> Result<Response, Failure> {
     let tenant = place.map(|place| place.tenant.id);
-    allow(member, tenant).await?;
     let mut form = asked.form();
-    let filter = asked.filter(member, tenant, &mut form).await?;
-    let mut entries = match form.is_good() {
-        true => audit::search(&member.dashboard().home, &filter, PAGE_ROWS + 1).await?,
-        false => Vec::new(),
-    };
+    let wanted = asked.wanted(member, tenant, &mut form).await?;
+    // Whether the member may look is asked even if there is nothing to look for.
+    let limit = if form.is_good() { PAGE_ROWS + 1 } else { 0 };
+    let mut entries = audit::find(member.dashboard(), &member.actor(), &wanted, asked.before, limit).await?;
     let has_more = entries.len() > usize::try_from(PAGE_ROWS).unwrap_or(usize::MAX);
     if has_more {
         entries.pop();
@@ -241,13 +232,12 @@ pub(super) async fn export_of_platform(
 
 /// One JSON object a line, newest first, with the hashes that chain them.
 async fn export(member: &Member, tenant: Option<Uuid>, asked: Asked) -> Result<Response, Failure> {
-    allow(member, tenant).await?;
-    let mut filter = asked.filter(member, tenant, &mut Fields::default()).await?;
-    let (mut lines, mut count) = (String::new(), 0);
+    let wanted = asked.wanted(member, tenant, &mut Fields::default()).await?;
+    let (mut lines, mut count, mut before) = (String::new(), 0, asked.before);
     while count < EXPORT_ROWS_MAX {
-        let entries = audit::search(&member.dashboard().home, &filter, EXPORT_ROWS).await?;
+        let entries = audit::find(member.dashboard(), &member.actor(), &wanted, before, EXPORT_ROWS).await?;
         let Some(last) = entries.last() else { break };
-        filter.before = Some(last.seq);
+        before = Some(last.seq);
         count += entries.len();
         for entry in &entries {
             let event = &entry.event;

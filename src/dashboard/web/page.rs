@@ -9,6 +9,7 @@ use super::form::sentence;
 use crate::dashboard::access::{Action, Denied, Role, may};
 use crate::dashboard::accounts::{Account, AccountError};
 use crate::dashboard::apps::AppError;
+use crate::dashboard::audit::FindError;
 use crate::dashboard::keys::KeysError;
 use crate::dashboard::members::MemberError;
 use crate::dashboard::nodes::NodeError;
@@ -267,6 +268,15 @@ impl From<Denied> for Failure {
             Denied::Store(error) => error.into(),
             Denied::NoSuchTenant => Self::missing(&error.to_string()),
             Denied::NotLoggedIn | Denied::Role { .. } => Self::forbidden(&error.to_string()),
+        }
+    }
+}
+
+impl From<FindError> for Failure {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::Denied(error) => error.into(),
+            FindError::Store(error) => error.into(),
         }
     }
 }

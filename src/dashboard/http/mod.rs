@@ -25,6 +25,9 @@ use super::{Dashboard, oauth, web};
 use crate::limits::client_address;
 pub(super) use problem::Problem;
 
+/// Sign-ups from one address in ten minutes.
+const SIGN_UPS_MAX: u32 = 20;
+
 /// Every route. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: without the peer's address no limit
 /// by address counts.
 pub fn router(dashboard: Arc<Dashboard>) -> Router {
@@ -125,6 +128,13 @@ impl Dashboard {
             self.throttle.count(self.now(), Subject::FailuresFrom(address));
             self.throttle.count(self.now(), Subject::FailuresOf(account));
         }
+    }
+
+    /// One more sign-up; the seconds to wait if it is one too many.
+    pub(super) fn admit_sign_up(&self, address: Option<IpAddr>) -> Result<(), i64> {
+        let Some(address) = self.limited(address) else { return Ok(()) };
+        let (count, wait) = self.throttle.count(self.now(), Subject::SignUpFrom(address));
+        if count > SIGN_UPS_MAX { Err(wait) } else { Ok(()) }
     }
 
     /// One more request for a key set; the seconds to wait if it is one too many.

@@ -7,12 +7,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::form::Fields;
 use super::page::{Failure, Shell, page, page_with};
 use super::visit::{Guest, Posted};
-use crate::dashboard::access::Actor;
 use crate::dashboard::accounts::{self, AccountError, normal_name};
-use crate::dashboard::{sessions, tenants};
-
-/// Who has tried, when sign-ups are counted: each costs a hash of a password, and a row that stays.
-const SIGN_UP: &str = "sign-up";
+use crate::dashboard::sessions;
+use crate::dashboard::sign_up::{self, Newcomer, SignUpError};
 
 #[derive(Template)]
 #[template(path = "signup.html")]
@@ -30,7 +27,7 @@ pub(super) async fn form(guest: Guest) -> Response {
 
 pub(super) async fn sign_up(Posted(guest, mut form): Posted<Guest>) -> Result<Response, Failure> {
     let dashboard = &guest.dashboard;
-    dashboard.may_try(guest.address, SIGN_UP).map_err(Failure::too_many)?;
+    dashboard.may_try(guest.address, form.get("email")).map_err(Failure::too_many)?;
     let actor = guest.anonymous();
     if normal_name(form.get("tenant")).is_none() {
         form.wrong("tenant", "write the name of your company or project, of 1 to 100 characters");
@@ -48,22 +45,25 @@ pub(super) async fn sign_up(Posted(guest, mut form): Posted<Guest>) -> Result<Re
     if !form.is_good() {
         return Ok(refuse(&form));
     }
-    dashboard.count_failure(guest.address, SIGN_UP);
-    let (email, name, password) = (form.get("email"), form.get("name"), form.get("password"));
-    let account = match accounts::sign_up(dashboard, &actor, email, name, password).await {
-        Ok(account) => account,
-        Err(error @ AccountError::Password(_)) => {
+    dashboard.admit_sign_up(guest.address).map_err(Failure::too_many)?;
+    let newcomer = Newcomer {
+        email: form.get("email"),
+        name: form.get("name"),
+        password: form.get("password"),
+        tenant_name: form.get("tenant"),
+    };
+    let signed_up = match sign_up::sign_up(dashboard, &actor, newcomer).await {
+        Ok(signed_up) => signed_up,
+        Err(SignUpError::Account(error @ AccountError::Password(_))) => {
             form.wrong("password", error);
             return Ok(refuse(&form));
         }
-        Err(error @ (AccountError::Exists(_) | AccountError::Email(_))) => {
+        Err(SignUpError::Account(error @ (AccountError::Exists(_) | AccountError::Email(_)))) => {
             form.wrong("email", error);
             return Ok(refuse(&form));
         }
         Err(error) => return Err(error.into()),
     };
-    let owner = Actor::account(account, guest.address);
-    let tenant = tenants::create(dashboard, &owner, form.get("tenant"), account).await?;
-    let id = sessions::begin(dashboard, &actor, account, false, &guest.browser).await?;
-    Ok(guest.redirect_as(&id, &format!("/tenants/{tenant}/apps?done=signed-up")))
+    let id = sessions::begin(dashboard, &actor, signed_up.account, false, &guest.browser).await?;
+    Ok(guest.redirect_as(&id, &format!("/tenants/{}/apps?done=signed-up", signed_up.tenant)))
 }

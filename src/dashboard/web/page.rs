@@ -13,6 +13,7 @@ use crate::dashboard::audit::FindError;
 use crate::dashboard::keys::KeysError;
 use crate::dashboard::members::MemberError;
 use crate::dashboard::nodes::NodeError;
+use crate::dashboard::sign_up::SignUpError;
 use crate::dashboard::store::StoreError;
 use crate::dashboard::subscriptions::SubscriptionError;
 use crate::dashboard::tenants::{Tenant, TenantError, TenantState};
@@ -358,6 +359,16 @@ impl From<AccountError> for Failure {
             AccountError::Denied(error) => error.into(),
             AccountError::Store(error) => error.into(),
             other => Self::told(&other.to_string()),
+        }
+    }
+}
+
+impl From<SignUpError> for Failure {
+    fn from(error: SignUpError) -> Self {
+        match error {
+            SignUpError::Account(error) => error.into(),
+            SignUpError::Tenant(error) => error.into(),
+            SignUpError::Store(error) => error.into(),
         }
     }
 }

@@ -107,17 +107,7 @@ impl FromRequestParts<Arc<Dashboard>> for Caller {
     }
 }
 
-/// Sign-ups from one address in ten minutes.
-const SIGN_UPS_MAX: u32 = 20;
-
 impl Dashboard {
-    /// One more sign-up; the seconds to wait if it is one too many.
-    pub(super) fn admit_sign_up(&self, address: Option<IpAddr>) -> Result<(), i64> {
-        let Some(address) = self.limited(address) else { return Ok(()) };
-        let (count, wait) = self.throttle.count(self.now(), Subject::SignUpFrom(address));
-        if count > SIGN_UPS_MAX { Err(wait) } else { Ok(()) }
-    }
-
     /// One more request of the management API; the seconds to wait if it is one too many.
     fn admit_to_api(&self, subject: Subject) -> Result<(), i64> {
         let rate = self.config.http.api_per_10_minutes;

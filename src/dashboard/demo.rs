@@ -13,16 +13,13 @@ use super::access::Actor;
 use super::accounts::{self, AccountError};
 use super::apps::{self, AppError, NewApp};
 use super::billing::Cadence;
-use super::plans::{self, PlanError, PlanTerms};
+use super::plans::{self, LIMIT_MAX, PlanError, PlanTerms};
 use super::random;
 use super::region::LicenseRegion;
 use super::subscriptions::{self, SubscriptionError};
 use super::tenants::{self, TenantError};
 
 const PLAN: &str = "demo";
-/// Wide enough for any load test on one machine.
-const LIMIT: i64 = 1_000_000_000;
-
 const OWNER: &str = "demo@localhost";
 
 /// The demo, as it is kept beside a database that is kept.
@@ -108,10 +105,10 @@ pub async fn make(dashboard: &Dashboard, region: LicenseRegion) -> Result<Demo, 
 fn terms() -> PlanTerms {
     PlanTerms {
         name: "Demo".to_owned(),
-        max_connections: LIMIT,
-        max_documents: LIMIT,
-        max_users_per_doc: LIMIT,
-        ops_per_minute: LIMIT,
+        max_connections: LIMIT_MAX,
+        max_documents: LIMIT_MAX,
+        max_users_per_doc: LIMIT_MAX,
+        ops_per_minute: LIMIT_MAX,
         price_cents: 0,
         currency: "USD".to_owned(),
         period: Cadence::Month,

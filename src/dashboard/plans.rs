@@ -177,7 +177,6 @@ pub async fn create(
         return Err(PlanError::Id(id.to_owned()));
     }
     let terms = terms.checked()?;
-    let now = dashboard.now();
     let mut tx = dashboard.home.begin().await?;
     require(&mut tx, actor, Action::ManagePlans, None).await?;
     let insert =
@@ -185,11 +184,8 @@ pub async fn create(
     if insert.bind(id.to_owned()).execute(&mut *tx).await?.rows_affected() != 1 {
         return Err(PlanError::Exists(id.to_owned()));
     }
-    insert_version(&mut tx, now, id, 1, &terms).await?;
-    audit::append(&mut tx, &Event::new(now, actor, "plan.create", id).with(terms.detail(1))).await?;
-    let plan = find_in(&mut tx, id).await?.ok_or_else(|| PlanError::Missing(id.to_owned()))?;
-    tx.commit().await?;
-    Ok(plan)
+    let event = Event::new(dashboard.now(), actor, "plan.create", id);
+    publish(tx, event, id, 1, &terms).await
 }
 
 /// Gives a plan new terms, for those who pick it from now on. `version` is the one that was read.
@@ -204,7 +200,6 @@ pub async fn change(
     terms: PlanTerms,
 ) -> Result<Plan, PlanError> {
     let terms = terms.checked()?;
-    let now = dashboard.now();
     let mut tx = dashboard.home.begin().await?;
     require(&mut tx, actor, Action::ManagePlans, None).await?;
     let update = query("UPDATE plans SET version = version + 1 WHERE id = $1 AND version = $2");
@@ -212,12 +207,8 @@ pub async fn change(
         let is_known = find_in(&mut tx, id).await?.is_some();
         return Err(if is_known { PlanError::Changed } else { PlanError::Missing(id.to_owned()) });
     }
-    insert_version(&mut tx, now, id, version + 1, &terms).await?;
-    let detail = terms.detail(version + 1);
-    audit::append(&mut tx, &Event::new(now, actor, "plan.change", id).with(detail)).await?;
-    let plan = find_in(&mut tx, id).await?.ok_or_else(|| PlanError::Missing(id.to_owned()))?;
-    tx.commit().await?;
-    Ok(plan)
+    let event = Event::new(dashboard.now(), actor, "plan.change", id);
+    publish(tx, event, id, version + 1, &terms).await
 }
 
 /// Takes a plan off the offer, or puts it back on. Who has it keeps it, and is renewed.
@@ -250,13 +241,14 @@ pub async fn retire(dashboard: &Dashboard, actor: &Actor, id: &str) -> Result<()
     offer(dashboard, actor, id, false).await
 }
 
-async fn insert_version(
-    tx: &mut Tx,
-    now: i64,
+/// Writes a plan's newest version with its audit entry, and commits.
+async fn publish(
+    mut tx: Tx,
+    event: Event,
     id: &str,
     version: i64,
     terms: &PlanTerms,
-) -> Result<(), StoreError> {
+) -> Result<Plan, PlanError> {
     let insert = query(
         "INSERT INTO plan_versions (plan_id, version, name, max_connections, max_documents, max_users_per_doc, \
          ops_per_minute, price_cents, currency, period, created_at) \
@@ -265,8 +257,11 @@ async fn insert_version(
     let insert = insert.bind(id.to_owned()).bind(version).bind(terms.name.clone());
     let insert = insert.bind(terms.max_connections).bind(terms.max_documents).bind(terms.max_users_per_doc);
     let insert = insert.bind(terms.ops_per_minute).bind(terms.price_cents).bind(terms.currency.clone());
-    insert.bind(terms.period.as_str()).bind(now).execute(&mut **tx).await?;
-    Ok(())
+    insert.bind(terms.period.as_str()).bind(event.at).execute(&mut *tx).await?;
+    audit::append(&mut tx, &event.with(terms.detail(version))).await?;
+    let plan = find_in(&mut tx, id).await?.ok_or_else(|| PlanError::Missing(id.to_owned()))?;
+    tx.commit().await?;
+    Ok(plan)
 }
 
 /// The whole catalogue in its newest versions, retired plans too, cheapest first.

@@ -274,8 +274,7 @@ pub async fn cancel(
     app: impl Into<AppId>,
 ) -> Result<(), SubscriptionError> {
     let (app, now) = (app.into(), dashboard.now());
-    let mut tx = begin(dashboard, actor, app).await?;
-    let found = find_in(&mut tx, app.app).await?.filter(|found| found.tenant == app.tenant);
+    let (mut tx, found) = begin(dashboard, actor, app).await?;
     let found = found.filter(|found| found.cancelled_at.is_none()).ok_or(SubscriptionError::Missing)?;
     set_cancelled(&mut tx, &found, Some(now)).await?;
     let detail = json!({ "periodEnd": found.period_end });
@@ -293,8 +292,7 @@ pub async fn uncancel(
     app: impl Into<AppId>,
 ) -> Result<(), SubscriptionError> {
     let (app, now) = (app.into(), dashboard.now());
-    let mut tx = begin(dashboard, actor, app).await?;
-    let found = find_in(&mut tx, app.app).await?.filter(|found| found.tenant == app.tenant);
+    let (mut tx, found) = begin(dashboard, actor, app).await?;
     let found = found.filter(|found| found.cancelled_at.is_some() && found.period_end > now);
     let found = found.ok_or(SubscriptionError::NotCancelled)?;
     set_cancelled(&mut tx, &found, None).await?;
@@ -312,8 +310,7 @@ pub async fn end_now(
     app: impl Into<AppId>,
 ) -> Result<(), SubscriptionError> {
     let (app, now) = (app.into(), dashboard.now());
-    let mut tx = begin(dashboard, actor, app).await?;
-    let found = find_in(&mut tx, app.app).await?.filter(|found| found.tenant == app.tenant);
+    let (mut tx, found) = begin(dashboard, actor, app).await?;
     let found = found.ok_or(SubscriptionError::Missing)?;
     end_in(dashboard, &mut tx, actor, &found, now, "ended at once").await?;
     tx.commit().await?;
@@ -338,12 +335,17 @@ pub(super) async fn end_for_deleted_app(
     Ok(())
 }
 
-/// A transaction with the right to change the app's subscription, and the tenant's lock.
-async fn begin(dashboard: &Dashboard, actor: &Actor, app: AppId) -> Result<Tx, SubscriptionError> {
+/// A transaction with the right to change the app's subscription and the tenant's lock, and the subscription if there is one.
+async fn begin(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    app: AppId,
+) -> Result<(Tx, Option<Subscription>), SubscriptionError> {
     let mut tx = dashboard.home.begin().await?;
     require(&mut tx, actor, Action::ChangeSubscriptions, Some(app.tenant)).await?;
     ledger::lock(&mut tx, app.tenant).await?;
-    Ok(tx)
+    let found = find_in(&mut tx, app.app).await?.filter(|found| found.tenant == app.tenant);
+    Ok((tx, found))
 }
 
 async fn set_cancelled(tx: &mut Tx, found: &Subscription, at: Option<i64>) -> Result<(), StoreError> {

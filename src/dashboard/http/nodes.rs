@@ -8,21 +8,19 @@
 //! | `GET /api/v1/nodes/self/keys` | credential | `text/event-stream`, from `Last-Event-ID` on (`feed`) |
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use hyper::body::Frame;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use uuid::Uuid;
 
 use super::{Client, Problem};
@@ -167,22 +165,7 @@ async fn keys(State(dashboard): State<Arc<Dashboard>>, headers: HeaderMap) -> Re
         (header::CACHE_CONTROL, "no-store"),
         (header::HeaderName::from_static("x-accel-buffering"), "no"), // nginx would hold events back
     ];
-    Ok((kind, Body::new(Events(events))).into_response())
-}
-
-/// A response body of what comes out of a channel.
-struct Events(mpsc::Receiver<String>);
-
-impl hyper::body::Body for Events {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|text| text.map(|text| Ok(Frame::data(text.into()))))
-    }
+    Ok((kind, Body::from_stream(ReceiverStream::new(events).map(Ok::<_, Infallible>))).into_response())
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {

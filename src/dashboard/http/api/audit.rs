@@ -1,18 +1,16 @@
 //! The audit log: in pages, newest first, or exported as a whole.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Frame;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -258,7 +256,7 @@ async fn all_of(
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{file}\"")),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
-    Ok((head, Body::new(Parts(receiver))).into_response())
+    Ok((head, Body::from_stream(ReceiverStream::new(receiver))).into_response())
 }
 
 impl Format {
@@ -308,21 +306,6 @@ fn quoted(field: &str) -> String {
         format!("\"{guard}{}\"", field.replace('"', "\"\""))
     } else {
         field.to_owned()
-    }
-}
-
-/// A response body of what comes out of a channel; an error breaks the response off.
-struct Parts(mpsc::Receiver<io::Result<Bytes>>);
-
-impl hyper::body::Body for Parts {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(context).map(|part| part.map(|part| part.map(Frame::data)))
     }
 }
 

@@ -32,7 +32,7 @@ use rustc_hash::FxHashMap;
 use self::mailbox::{Letter, Mailbox, Sender};
 use self::metrics::ShardMetrics;
 use self::poller::{Poller, Ready};
-use self::socket::{Send, Socket};
+use self::socket::{Sending, Socket};
 use crate::auth::{KeySets, Policy, Verifier};
 use crate::config::{RING_MEMORY_BYTES, ShardSettings};
 use crate::control::messages::{ShardIndex, ToControl};
@@ -133,7 +133,7 @@ struct Shard {
     full: Vec<Key>,
     scratch: Box<[u8]>,
     batch: Batch,
-    sends: Vec<Send>,
+    sends: Vec<Sending>,
     draining: bool,
     drained_said: bool,
     /// The number of the latest drain.

@@ -85,8 +85,8 @@ impl Socket {
     }
 
     /// Prepares a write of what comes behind all that is queued.
-    pub fn begin_send(&self) -> Send {
-        Send { fd: self.outbox.is_empty().then(|| self.fd.as_raw_fd()), sent: Ok(0) }
+    pub fn begin_send(&self) -> Sending {
+        Sending { fd: self.outbox.is_empty().then(|| self.fd.as_raw_fd()), sent: Ok(0) }
     }
 
     /// Writes more of what waits; how many bytes that was.
@@ -123,20 +123,20 @@ impl Socket {
 
 /// One of many writes that are carried out one behind the other, with nothing in between that could take time.
 #[derive(Debug)]
-pub struct Send {
+pub struct Sending {
     /// Its socket's, unless bytes wait there already.
     fd: Option<RawFd>,
     /// How many bytes the kernel took, or that the connection is gone.
     pub sent: io::Result<usize>,
 }
 
-impl Default for Send {
+impl Default for Sending {
     fn default() -> Self {
         Self { fd: None, sent: Ok(0) }
     }
 }
 
-impl Send {
+impl Sending {
     pub fn carry_out(&mut self, bytes: &[u8]) {
         if let Some(fd) = self.fd {
             self.sent = send(fd, bytes);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::poller::Interest;
-use super::socket::{ReadOutcome, Send, Socket, Stage};
+use super::socket::{ReadOutcome, Sending, Socket, Stage};
 use crate::engine::event::{Event, Incoming};
 use crate::engine::slab::Key;
 use crate::protocol::close::Refusal;
@@ -100,7 +100,7 @@ impl Shard {
         while self.engine.poll_transmit(now, &mut batch) {
             let open = |socket: &&Socket| matches!(socket.stage, Stage::Open(_));
             let sockets = batch.iter().map(|(key, _)| self.sockets.get(key).filter(open));
-            sends.extend(sockets.map(|socket| socket.map_or_else(Send::default, Socket::begin_send)));
+            sends.extend(sockets.map(|socket| socket.map_or_else(Sending::default, Socket::begin_send)));
             for (send, (_, bytes)) in sends.iter_mut().zip(batch.iter()) {
                 send.carry_out(bytes);
             }

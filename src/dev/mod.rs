@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
@@ -245,17 +245,10 @@ fn routes(page: Arc<Page>) -> Router {
 }
 
 fn asset(path: &str) -> Response {
-    let Some(asset) = playground::asset(path) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    let mut response = asset.bytes.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(asset.cache_control));
-    let policy = HeaderValue::from_static(playground::CONTENT_SECURITY_POLICY);
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+    match playground::asset(path) {
+        Some(asset) => (asset.headers(), asset.bytes).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 /// What the playground's page connects with: a fresh token each time, which it asks for again before that one ends. The

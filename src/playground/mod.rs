@@ -1,26 +1,36 @@
-//! The playground's page: files that `wiresocket dev` serves below `/playground`.
+//! The playground's page: files that `wiresocket dev` and the dashboard serve below `/playground`.
 //!
 //! The bytes are in the binary: `build.rs` takes what `npm run build` left in `dist/`, or, where npm was missing, one
 //! page that says so. Which of the two is known only to [`is_bundled`].
 //!
-//! Deliberately absent: routes, headers other than the two that depend on the file, and `config.json`, which belong to
-//! whoever serves the page.
+//! Deliberately absent: routes and `config.json`, which belong to whoever serves the page.
 
 /// One file of the page, ready to be answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asset {
-    /// Value of the `Content-Type` header.
-    pub content_type: &'static str,
+    content_type: &'static str,
     /// The body.
     pub bytes: &'static [u8],
-    /// Value of the `Cache-Control` header.
-    pub cache_control: &'static str,
+    cache_control: &'static str,
+}
+
+impl Asset {
+    /// What it is answered with, whoever answers.
+    #[must_use]
+    pub const fn headers(&self) -> [(&'static str, &'static str); 4] {
+        [
+            ("content-type", self.content_type),
+            ("cache-control", self.cache_control),
+            ("content-security-policy", CONTENT_SECURITY_POLICY),
+            ("x-content-type-options", "nosniff"),
+        ]
+    }
 }
 
 /// What the page may do: it loads nothing from anywhere but its own origin, and talks to sockets.
 ///
 /// The editor inserts its style sheet from script, hence the inline styles.
-pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// A name with the hash of its content in it never means anything else.

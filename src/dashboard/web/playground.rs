@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::extract::Path;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -44,16 +44,12 @@ async fn show(member: Member) -> Response {
 }
 
 fn file(path: &str) -> Response {
-    let Some(asset) = playground::asset(path) else { return StatusCode::NOT_FOUND.into_response() };
-    let mut response = asset.bytes.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(asset.cache_control));
-    let policy = HeaderValue::from_static(playground::CONTENT_SECURITY_POLICY);
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    response
+    match playground::asset(path) {
+        Some(asset) => {
+            ([(header::REFERRER_POLICY, "same-origin")], asset.headers(), asset.bytes).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 /// A node's address and a fresh token of the session's app: the token that its own client would get. Whoever may make the

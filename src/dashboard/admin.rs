@@ -70,7 +70,12 @@ pub enum Command {
     /// Publish a tenant's next signing key, which takes over when every verifier has it
     RotateKey { tenant: Uuid },
     /// Take a signing key back: every token and session signed with it ends
-    RevokeKey { tenant: Uuid, kid: String },
+    RevokeKey {
+        tenant: Uuid,
+        /// As /<TENANT>/.well-known/jwks has it; one in 64 begins with a hyphen.
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
+    },
     /// Seal all private keys anew under the newest master key; the older ones can then be removed
     RotateMasterKey,
     /// Put an app on another plan, or on its first one
@@ -386,4 +391,32 @@ fn credentials_json(tenant: Uuid, credentials: &apps::Credentials) -> Value {
         "clientId": credentials.client_id,
         "clientSecret": credentials.client_secret,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    /// A key id is base64url. Whoever has to revoke one is in a hurry.
+    #[test]
+    fn a_key_id_may_begin_with_a_hyphen() {
+        let line = [
+            "admin",
+            "revoke-key",
+            "66d2ff53-c646-4613-9e71-10bcc5dc333b",
+            "-c9q1lNyGmUSjkE75qek6miqq0X4pfuV60",
+        ];
+        let Ok(Line { command: Command::RevokeKey { kid, .. } }) = Line::try_parse_from(line) else {
+            panic!("not taken: {:?}", Line::try_parse_from(line));
+        };
+        assert_eq!(kid, line[3]);
+    }
 }

@@ -1,10 +1,12 @@
-// A TCP proxy in front of the server, to cut connections and to count them.
+// A TCP proxy in front of a server, to cut connections, to count them and to lead new ones elsewhere.
 import { createServer, connect } from 'node:net'
 import { defer } from './until.mjs'
 
 export class Proxy {
   /** Connections that clients opened so far, refused ones included. */
   connections = 0
+  /** Where the next connection is led: `{ ws }`. */
+  server
   #listener
   #pairs = new Set()
   #refusing = false
@@ -12,8 +14,8 @@ export class Proxy {
   /** @param {{ ws: string }} server */
   static async start (t, server) {
     const proxy = new Proxy()
-    const { hostname: host, port } = new URL(server.ws)
-    proxy.#listener = createServer({ noDelay: true }, (client) => proxy.#accepted(client, { host, port: Number(port) }))
+    proxy.server = server
+    proxy.#listener = createServer({ noDelay: true }, (client) => proxy.#accepted(client))
     await new Promise((resolve) => proxy.#listener.listen(0, '127.0.0.1', resolve))
     proxy.ws = `ws://127.0.0.1:${proxy.#listener.address().port}`
     defer(t, () => {
@@ -23,13 +25,14 @@ export class Proxy {
     return proxy
   }
 
-  #accepted (client, target) {
+  #accepted (client) {
     this.connections += 1
     if (this.#refusing) {
       client.resetAndDestroy()
       return
     }
-    const server = connect({ ...target, noDelay: true })
+    const { hostname: host, port } = new URL(this.server.ws)
+    const server = connect({ host, port: Number(port), noDelay: true })
     const pair = [client, server]
     this.#pairs.add(pair)
     for (const [from, to] of [[client, server], [server, client]]) {

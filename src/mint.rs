@@ -21,9 +21,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::auth::SigningKey;
 use crate::auth::keys::{JwksError, KEY_ID_BYTES_MAX, parse_jwks};
 use crate::auth::sign::SigningKeyError;
+use crate::auth::{DocumentPattern, SigningKey};
 
 /// The issuer of a token that names none.
 pub const DEFAULT_ISSUER: &str = "https://wiresocket.local";
@@ -33,6 +33,9 @@ pub const DEFAULT_APP: Uuid = Uuid::from_u128(1);
 pub const DEFAULT_TTL_S: u64 = 900;
 
 const API: &str = "WireSocket.API";
+
+/// The scope of a token that changes nothing.
+const READ_ONLY: &str = "WireSocket.ReadOnly";
 /// The longest life of a token made here, in seconds: ten years.
 const TTL_S_MAX: u64 = 10 * 365 * 86_400;
 
@@ -87,6 +90,14 @@ pub struct Args {
     /// A host, or host:port, whose pages may use the token; up to three times [default: any]
     #[arg(long = "allow-domain", value_name = "HOST", conflicts_with = "raw")]
     pub allowed_domains: Vec<String>,
+
+    /// A token that changes nothing: scope has WireSocket.ReadOnly too
+    #[arg(long, conflicts_with = "raw")]
+    pub read_only: bool,
+
+    /// documents: a name, or a prefix and *, that the token opens; any number of times [default: every document]
+    #[arg(long = "document", value_name = "NAME", conflicts_with = "raw")]
+    pub documents: Vec<DocumentPattern>,
 
     /// limits.maxConnections [default: 100]
     #[arg(long, value_name = "N", conflicts_with = "raw", value_parser = clap::value_parser!(u32).range(1..))]
@@ -230,7 +241,9 @@ fn fill_claims(
     put(&mut claims, "dbCode", text(&args.db_code), Some("shard-01-us-east-1".into()));
     put(&mut claims, "aud", None, Some(API.into()));
     let scope = (!claims.contains_key("scp")).then(|| API.into());
-    put(&mut claims, "scope", None, scope);
+    put(&mut claims, "scope", args.read_only.then(|| format!("{API} {READ_ONLY}").into()), scope);
+    let documents: Vec<_> = args.documents.iter().map(ToString::to_string).collect();
+    put(&mut claims, "documents", (!documents.is_empty()).then(|| documents.into()), None);
     put(&mut claims, "iat", None, Some(issued.into()));
     put(&mut claims, "exp", args.ttl.map(expiry), Some(expiry(DEFAULT_TTL_S)));
     put(&mut claims, "jti", None, Some(token_id.to_string().into()));
@@ -470,6 +483,16 @@ mod tests {
             "limits": { "maxConnections": 3, "maxDocuments": 7, "maxUsersPerDoc": 100 },
         });
         assert_eq!(filled(&line, claims).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_token_may_be_made_to_allow_less() {
+        let less =
+            filled(&["--read-only", "--document", "notes", "--document", "minutes-*"], json!({})).unwrap();
+        assert_eq!(less["scope"], "WireSocket.API WireSocket.ReadOnly");
+        assert_eq!(less["documents"], json!(["notes", "minutes-*"]));
+        assert!(filled(&[], json!({})).unwrap().get("documents").is_none());
+        assert!(command(&["--key", "k", "--document", "no such name"]).is_err());
     }
 
     #[test]

@@ -120,6 +120,7 @@ mod tests {
                 users_per_document_max: 1,
                 ops_per_minute: 1,
             },
+            permissions: crate::auth::Permissions::default(),
             region: "r".into(),
             db_code: "d".into(),
             allowed_domains: smallvec::SmallVec::new(),

@@ -8,11 +8,15 @@ use uuid::Uuid;
 
 use super::grant::{Grant, Limits};
 use super::json::{Document, Value};
+use super::permissions::{DOCUMENTS_MAX, DocumentPattern, Permissions};
 use super::token_error::TokenError;
 use crate::protocol::document::AppId;
 
 /// The audience and the scope of every access token.
 pub(super) const API: &str = "WireSocket.API";
+
+/// The scope of a token that changes nothing.
+const READ_ONLY: &str = "WireSocket.ReadOnly";
 
 /// The last second of the year 9999: what is later is no date but a unit mistaken (milliseconds) or an attack.
 const UNIX_S_MAX: u64 = 253_402_300_799;
@@ -26,6 +30,7 @@ pub(super) struct Claims<'a> {
     db_code: &'a str,
     allowed_domains: SmallVec<[Box<str>; 3]>,
     limits: Limits,
+    permissions: Permissions,
     pub(super) expires_unix_s: u64,
     pub(super) not_before_unix_s: u64,
     token_id: Option<&'a str>,
@@ -42,7 +47,7 @@ impl<'a> Claims<'a> {
             return Err(TokenError::DuplicateClaim);
         }
         check_audience(payload.get("aud"))?;
-        check_scope(payload)?;
+        let read_only = check_scope(payload)?;
         if let Some(issued) = payload.get("iat") {
             numeric_date(issued, f64::floor).ok_or(TokenError::Malformed("iat"))?;
         }
@@ -65,6 +70,7 @@ impl<'a> Claims<'a> {
             db_code: text(payload.get("dbCode"), "dbCode")?,
             allowed_domains: allowed_domains(payload)?,
             limits: limits(payload.get("limits"))?,
+            permissions: Permissions { read_only, documents: documents(payload.get("documents"))? },
             expires_unix_s,
             not_before_unix_s,
             token_id,
@@ -77,6 +83,7 @@ impl<'a> Claims<'a> {
             client_id: self.subject.into(),
             key_id: key_id.into(),
             limits: self.limits,
+            permissions: self.permissions,
             region: self.region.into(),
             db_code: self.db_code.into(),
             allowed_domains: self.allowed_domains,
@@ -126,24 +133,45 @@ fn check_audience(value: Option<Value<'_, '_>>) -> Result<(), TokenError> {
     if audience == Some(API) { Ok(()) } else { Err(TokenError::Audience) }
 }
 
-/// `scope` or `scp`: the whole word in a space-delimited string (RFC 6749 section 3.3), or an element of an array.
-fn check_scope(payload: &Document<'_>) -> Result<(), TokenError> {
-    let mut granted = None;
+/// `scope` or `scp`: `WireSocket.API` as a whole word of a space-delimited string (RFC 6749 section 3.3), or as an element
+/// of an array. Says whether `WireSocket.ReadOnly` is there too.
+fn check_scope(payload: &Document<'_>) -> Result<bool, TokenError> {
+    let (mut is_there, mut granted, mut read_only) = (false, false, false);
     for claim in ["scope", "scp"] {
         let Some(value) = payload.get(claim) else { continue };
-        let grants = match (value.as_str(), value.elements()) {
-            (Some(words), _) => words.split(' ').any(|word| word == API),
-            (None, Some(mut elements)) => elements.try_fold(false, |granted, element| {
-                element.as_str().map(|word| granted || word == API).ok_or(TokenError::Malformed(claim))
-            })?,
-            (None, None) => return Err(TokenError::Malformed(claim)),
+        is_there = true;
+        let mut see = |word: &str| {
+            granted |= word == API;
+            read_only |= word == READ_ONLY;
         };
-        granted = Some(granted.unwrap_or(false) || grants);
+        match (value.as_str(), value.elements()) {
+            (Some(words), _) => words.split(' ').for_each(see),
+            (None, Some(elements)) => {
+                for element in elements {
+                    see(element.as_str().ok_or(TokenError::Malformed(claim))?);
+                }
+            }
+            (None, None) => return Err(TokenError::Malformed(claim)),
+        }
     }
-    match granted {
-        Some(true) => Ok(()),
-        Some(false) => Err(TokenError::Scope),
-        None => Err(TokenError::Missing("scope")),
+    match (is_there, granted) {
+        (_, true) => Ok(read_only),
+        (true, false) => Err(TokenError::Scope),
+        (false, false) => Err(TokenError::Missing("scope")),
+    }
+}
+
+/// Names and prefixes of the documents that the token opens. An empty list opens none.
+fn documents(value: Option<Value<'_, '_>>) -> Result<Option<Box<[DocumentPattern]>>, TokenError> {
+    let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
+    let malformed = TokenError::Malformed("documents");
+    let Some(elements) = value.elements() else { return Err(malformed) };
+    let pattern = |element: Value<'_, '_>| element.as_str().and_then(|text| text.parse().ok());
+    // One more than there may be, so that too many are noticed and not collected.
+    let patterns: Option<Vec<_>> = elements.take(DOCUMENTS_MAX + 1).map(pattern).collect();
+    match patterns {
+        Some(patterns) if patterns.len() <= DOCUMENTS_MAX => Ok(Some(patterns.into())),
+        _ => Err(malformed),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::permissions::Permissions;
 use crate::protocol::document::AppId;
 
 /// The four limits of a plan, as the token carries them. All are positive.
@@ -22,6 +23,7 @@ pub struct Grant {
     /// The key that signed the token: a revocation names it.
     pub key_id: Box<str>,
     pub limits: Limits,
+    pub permissions: Permissions,
     /// `licenseRegionCode`.
     pub region: Box<str>,
     /// `dbCode`.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::permissions::{DOCUMENTS_MAX, Permissions};
 use super::{Grant, KeySets, Limits, Policy, SigningKey, TokenError, Verifier};
 use crate::protocol::close::{REASON_BYTES_MAX, Refusal};
 
@@ -103,6 +104,42 @@ fn a_valid_token_grants_what_it_says() {
     let domains: Vec<&str> = grant.allowed_domains.iter().map(|domain| &**domain).collect();
     assert_eq!(domains, ["myapp.com", "localhost:3000"]);
     assert_eq!((grant.expires_unix_s, grant.token_id.as_deref()), (NOW + 900, Some("token-1")));
+}
+
+#[test]
+fn permissions_are_all_of_it_unless_the_token_says_less() {
+    let permissions = |claims: &Value| verify(&signed(claims)).map(|grant| grant.permissions.clone());
+    assert_eq!(permissions(&claims()), Ok(Permissions::default()));
+    assert_eq!(permissions(&with("documents", Value::Null)), Ok(Permissions::default()));
+
+    let both = "WireSocket.ReadOnly WireSocket.API";
+    assert!(permissions(&with("scope", json!(both))).unwrap().read_only);
+    assert!(permissions(&with("scope", json!(["WireSocket.API", "WireSocket.ReadOnly"]))).unwrap().read_only);
+    assert!(permissions(&with("scp", json!("WireSocket.ReadOnly"))).unwrap().read_only, "in the other claim");
+    assert!(!permissions(&with("scope", json!("WireSocket.API WireSocket.ReadOnlyX"))).unwrap().read_only);
+    assert_eq!(permissions(&with("scope", json!("WireSocket.ReadOnly"))), Err(TokenError::Scope));
+
+    let named = permissions(&with("documents", json!(["a", "b-*"]))).unwrap().documents.unwrap();
+    assert_eq!(named.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a", "b-*"]);
+    assert!(permissions(&with("documents", json!([]))).unwrap().documents.unwrap().is_empty());
+    let many = |count: usize| with("documents", json!((0..count).map(|n| n.to_string()).collect::<Vec<_>>()));
+    assert_eq!(permissions(&many(DOCUMENTS_MAX)).unwrap().documents.unwrap().len(), DOCUMENTS_MAX);
+    for bad in [
+        many(DOCUMENTS_MAX + 1)["documents"].clone(),
+        json!("a"),
+        json!({}),
+        json!(true),
+        json!(["a b"]),
+        json!([""]),
+        json!(["*a"]),
+        json!([1]),
+    ] {
+        assert_eq!(
+            permissions(&with("documents", bad.clone())),
+            Err(TokenError::Malformed("documents")),
+            "{bad}"
+        );
+    }
 }
 
 #[test]

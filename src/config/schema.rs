@@ -181,6 +181,7 @@ fn auth() -> Vec<Key> {
         ),
         key!(auth.permanent_close_codes, Flag, shard.permanent_close_codes),
         key!(auth.require_origin, Flag, shard.engine.require_origin),
+        key!(auth.read_only_awareness, Flag, shard.engine.read_only_awareness),
     ]
 }
 

@@ -149,7 +149,7 @@ impl NodeFigures {
     }
 
     fn encode_counters(&self, page: &mut Page<'_>) -> fmt::Result {
-        let counters: [(&str, &str, Figure); 17] = [
+        let counters: [(&str, &str, Figure); 18] = [
             ("wiresocket_connections", "Connections accepted", |m| m.connections_total),
             ("wiresocket_sessions", "Sessions begun", |m| m.sessions_total),
             ("wiresocket_handovers_in", "Connections taken from another shard", |m| m.handovers_in_total),
@@ -159,6 +159,9 @@ impl NodeFigures {
             ("wiresocket_updates_out", "Document updates delivered", |m| m.updates_out_total),
             ("wiresocket_updates_parked", "Updates that came before what they depend on", |m| {
                 m.updates_parked_total
+            }),
+            ("wiresocket_updates_refused", "Updates of clients that may only read", |m| {
+                m.updates_refused_total
             }),
             ("wiresocket_awareness_in", "Awareness messages received", |m| m.awareness_in_total),
             ("wiresocket_received_bytes", "Bytes read from clients", |m| m.bytes_in_total),

@@ -40,6 +40,7 @@ pub fn grant() -> Arc<Grant> {
         client_id: "client".into(),
         key_id: "k1".into(),
         limits: LIMITS,
+        permissions: crate::auth::Permissions::default(),
         region: "aws-us-east-1".into(),
         db_code: "shard-01-us-east-1".into(),
         allowed_domains: SmallVec::new(),

@@ -15,6 +15,26 @@ use super::tenants::{self, TenantState};
 /// The audience, and the scope that must be asked for.
 pub const API: &str = "WireSocket.API";
 
+/// The scope of a token that changes nothing.
+pub const READ_ONLY: &str = "WireSocket.ReadOnly";
+
+/// What a token is to allow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Words of the scope, [`API`] among them.
+    pub scope: String,
+    /// Names and prefixes (`auth::DocumentPattern`) with spaces between; `None` is every document of the app.
+    pub documents: Option<String>,
+}
+
+impl Access {
+    /// Reading and writing every document.
+    #[must_use]
+    pub fn full() -> Self {
+        Self { scope: API.to_owned(), documents: None }
+    }
+}
+
 /// A signed token.
 #[derive(Debug, Clone)]
 pub struct AccessToken {
@@ -66,25 +86,25 @@ pub(super) async fn issue(
     dashboard: &Dashboard,
     app: &App,
     plan: &Plan,
-    scope: &str,
+    access: &Access,
 ) -> Result<AccessToken, TokenError> {
     let (kid, sealed) = keys::active(dashboard, app.tenant).await?;
     let key = match dashboard.signer.opened(&kid) {
         Some(key) => key,
         None => dashboard.signer.keep(&kid, keys::unseal(dashboard, app.tenant, &kid, &sealed).await?),
     };
-    let claims = claims(dashboard, app, plan, scope);
+    let claims = claims(dashboard, app, plan, access);
     let token = dashboard.signer.sign(&kid, key, claims).await?;
     Ok(AccessToken { token, expires_in_s: dashboard.config.tokens.access_token_s })
 }
 
-fn claims(dashboard: &Dashboard, app: &App, plan: &Plan, scope: &str) -> Value {
+fn claims(dashboard: &Dashboard, app: &App, plan: &Plan, access: &Access) -> Value {
     let now = dashboard.now();
     let mut claims = json!({
         "iss": dashboard.config.issuer.as_str(),
         "sub": app.client_id,
         "aud": API,
-        "scope": scope,
+        "scope": access.scope,
         "tenantid": app.tenant,
         "appId": app.id,
         "licenseRegionCode": app.region.code(),
@@ -94,6 +114,9 @@ fn claims(dashboard: &Dashboard, app: &App, plan: &Plan, scope: &str) -> Value {
         "exp": now + dashboard.config.tokens.access_token_s,
         "jti": random::guid(),
     });
+    if let Some(documents) = &access.documents {
+        claims["documents"] = documents.split(' ').collect();
+    }
     let names = ["allowed_domain_1", "allowed_domain_2", "allowed_domain_3"];
     for (name, domain) in names.into_iter().zip(&app.allowed_domains) {
         claims[name] = domain.as_str().into();

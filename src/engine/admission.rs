@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{AppClaim, Channel, ChannelState};
-use super::event::{ConnectionId, Effect, Mail, MailBody, OpenSession, Opening, Ticket};
+use super::event::{ConnectionId, Effect, Mail, MailBody, OpenSession, Opening, Terms, Ticket};
 use super::{Engine, Question};
 use crate::auth::Grant;
 use crate::auth::TokenError;
@@ -214,6 +214,9 @@ impl Engine {
         let alone = connection.channels.len() == 1 && connection.apps.is_empty() && link_is_empty;
         let Some(channel) = connection.channel_mut(channel_id) else { return };
         let Ok(name) = DocumentName::parse(message::name_of_key(&channel.key)) else { return };
+        if let Err(error) = grant.permissions.check(&name) {
+            return self.deny_channel(now, id, channel_id, error.into());
+        }
         let document = DocumentId { app: grant.app, name };
         if let Some(first) = first {
             channel.held.insert(0, first.into());
@@ -339,7 +342,7 @@ impl Engine {
             key,
             authenticate: *authenticate,
             users_max: grant.limits.users_per_document_max,
-            ops_per_minute: grant.limits.ops_per_minute,
+            terms: Terms::of(&grant),
         };
         let held = std::mem::take(&mut channel.held);
         let routing_key = channel.key.clone();

@@ -206,6 +206,9 @@ impl Engine {
         let Some(grant) = connection.grant.clone() else {
             return self.close_connection(now, id, Refusal::MissingToken);
         };
+        if let Err(error) = grant.permissions.check(&name) {
+            return self.close_connection(now, id, error.into());
+        }
         let channel = connection.next_channel_id();
         let state = ChannelState::AwaitingClaim { name, authenticate: false, asked: false };
         connection.channels.push(Channel::new(channel, "", Some(grant), state, now.monotonic));

@@ -169,10 +169,10 @@ pub enum MailBody {
         channel: u32,
         refusal: Refusal,
     },
-    /// The token of this channel was renewed with another rate.
-    OpsPerMinute {
+    /// The token of this channel was renewed.
+    Renewed {
         channel: u32,
-        ops_per_minute: u32,
+        terms: Terms,
     },
     Stalled,
     Resumed,
@@ -197,5 +197,19 @@ pub struct OpenSession {
     /// The client said Auth and waits for an answer.
     pub authenticate: bool,
     pub users_max: u32,
+    pub terms: Terms,
+}
+
+/// What a session may do, as its token says; another token may change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
     pub ops_per_minute: u32,
+    pub read_only: bool,
+}
+
+impl Terms {
+    #[must_use]
+    pub const fn of(grant: &Grant) -> Self {
+        Self { ops_per_minute: grant.limits.ops_per_minute, read_only: grant.permissions.read_only }
+    }
 }

@@ -92,10 +92,4 @@ impl Engine {
         }
         self.apply_legacies(now, app);
     }
-
-    pub(super) fn session_ops_per_minute(&mut self, key: Key, ops_per_minute: u32) {
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.ops_per_minute = ops_per_minute;
-        }
-    }
 }

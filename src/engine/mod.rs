@@ -73,6 +73,8 @@ pub struct Counters {
     pub updates_in: u64,
     pub updates_out: u64,
     pub updates_parked: u64,
+    /// Of sessions that may only read.
+    pub updates_refused: u64,
     pub awareness_in: u64,
     pub resyncs: u64,
     pub crdt_panics: u64,

@@ -41,9 +41,9 @@ impl Engine {
                     self.end_session(now, session, refusal);
                 }
             }
-            MailBody::OpsPerMinute { channel, ops_per_minute } => {
+            MailBody::Renewed { channel, terms } => {
                 if let Some(session) = find(self, channel) {
-                    self.session_ops_per_minute(session, ops_per_minute);
+                    self.session_renewed(session, terms);
                 }
             }
             MailBody::Stalled => self.link_stalled(now, link),

@@ -118,6 +118,9 @@ impl Engine {
             clients_max: self.settings.awareness_clients_max,
         };
         let Some(session) = self.sessions.get_mut(key) else { return Ok(()) };
+        if session.terms.read_only && !self.settings.read_only_awareness {
+            return Ok(());
+        }
         let room_key = session.room;
         let Some(room) = self.rooms.get_mut(room_key) else { return Ok(()) };
         let changed = room

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::Engine;
 use super::behind::Behind;
-use super::event::{Effect, Mail, MailBody, OpenSession};
+use super::event::{Effect, Mail, MailBody, OpenSession, Terms};
 use super::legacy::Legacy;
 use super::link::Target;
 use super::slab::Key;
@@ -35,7 +35,9 @@ pub struct Session {
     pub(super) began: u64,
     /// Set while it is cut from the stream: it gets the difference later, in one message.
     pub(super) behind: Option<Box<Behind>>,
-    pub(super) ops_per_minute: u32,
+    pub(super) terms: Terms,
+    /// It was told, as far as its protocol can, that it may not write.
+    pub(super) told_read_only: bool,
     /// It was told who is here.
     pub(super) greeted: bool,
     /// It was asked for what an update of its lacked, and nothing of it was applied since.
@@ -97,7 +99,8 @@ impl Engine {
             owned: SmallVec::new(),
             began: room.awareness.changes(),
             behind: None,
-            ops_per_minute: open.ops_per_minute,
+            terms: open.terms,
+            told_read_only: false,
             greeted: false,
             asked_missing: false,
             held: Vec::new(),
@@ -116,23 +119,42 @@ impl Engine {
             self.cut_off(key);
         }
         self.counters.sessions += 1;
-        self.ask_for_ops(now, app, open.ops_per_minute);
+        self.ask_for_ops(now, app, open.terms.ops_per_minute);
         self.greet(key, open.authenticate);
         Ok(key)
     }
 
     /// The first words to a client. A Hocuspocus client is told the rest when it sends its step 1.
     fn greet(&mut self, key: Key, authenticate: bool) {
-        let wire = self.sessions.get(key).map(|session| session.wire);
-        match wire {
-            Some(Wire::YWebsocket) => {
+        let Some(session) = self.sessions.get(key) else { return };
+        match session.wire {
+            Wire::YWebsocket => {
                 self.send_step_one(key);
                 self.send_awareness(key, false);
             }
-            Some(Wire::Hocuspocus) if authenticate => {
-                self.reply(key, |framing, out| framing.authenticated(out, "read-write"));
+            Wire::Hocuspocus if authenticate => self.tell_scope(key),
+            Wire::Hocuspocus => {}
+        }
+    }
+
+    /// Tells a Hocuspocus client that it is in, and whether it may write.
+    fn tell_scope(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let scope = if session.terms.read_only { "readonly" } else { "read-write" };
+        self.reply(key, |framing, out| framing.authenticated(out, scope));
+    }
+
+    /// Its token was renewed, and may say something else than the last.
+    pub(super) fn session_renewed(&mut self, key: Key, terms: Terms) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let was_read_only = session.terms.read_only;
+        session.terms = terms;
+        if terms.read_only != was_read_only {
+            self.tell_scope(key);
+            // What it wrote while it might not, it has still.
+            if was_read_only {
+                self.send_step_one(key);
             }
-            _ => {}
         }
     }
 
@@ -287,7 +309,8 @@ impl Engine {
         *room.count(&session) -= 1;
         if !session.held.is_empty() {
             let (app, messages) = (room.id.app, std::mem::take(&mut session.held));
-            let legacy = Legacy { room: session.room, ops_per_minute: session.ops_per_minute, messages };
+            let legacy =
+                Legacy { room: session.room, ops_per_minute: session.terms.ops_per_minute, messages };
             self.meters.entry(app).or_default().inherit(legacy, self.settings.message_bytes_max);
         }
         let gone = room.awareness.leave(now.monotonic, key, &std::mem::take(&mut session.owned));

@@ -43,6 +43,8 @@ pub struct Settings {
     pub close_on_token_expiry: bool,
     /// Clock leeway for token times; the verifier uses the same.
     pub leeway: Duration,
+    /// Whether who may not write is seen: cursor, name, selection.
+    pub read_only_awareness: bool,
     /// Whether a request without an Origin is refused.
     pub require_origin: bool,
 }
@@ -76,6 +78,7 @@ impl Default for Settings {
             renew_before: Duration::from_secs(60),
             close_on_token_expiry: true,
             leeway: Duration::from_secs(30),
+            read_only_awareness: true,
             require_origin: false,
         }
     }

@@ -8,11 +8,12 @@ use uuid::Uuid;
 use super::Engine;
 use super::admission::TokenCheck;
 use super::connection::ChannelState;
-use super::event::{ConnectionId, Effect, Mail, MailBody};
+use super::event::{ConnectionId, Effect, Mail, MailBody, Terms};
 use crate::auth::Grant;
 use crate::auth::keys::Lookup;
 use crate::protocol::close::Refusal;
-use crate::protocol::message::{Framing, Wire};
+use crate::protocol::document::DocumentName;
+use crate::protocol::message::{self, Framing, Wire};
 use crate::time::Now;
 
 impl Engine {
@@ -70,13 +71,18 @@ impl Engine {
         if renewed.expires_unix_s <= grant.expires_unix_s {
             return;
         }
-        let ops_per_minute = renewed.limits.ops_per_minute;
+        let terms = Terms::of(&renewed);
+        // Only Hocuspocus clients renew, and their routing keys name the document.
+        let Ok(name) = DocumentName::parse(message::name_of_key(&channel.key)) else { return };
+        if let Err(error) = renewed.permissions.check(&name) {
+            return self.deny_channel(now, id, channel_id, error.into());
+        }
         channel.grant = Some(renewed);
         channel.renewal_asked = false;
         match channel.state {
-            ChannelState::Local { session, .. } => self.session_ops_per_minute(session, ops_per_minute),
+            ChannelState::Local { session, .. } => self.session_renewed(session, terms),
             ChannelState::Remote { shard, .. } => {
-                let body = MailBody::OpsPerMinute { channel: channel_id, ops_per_minute };
+                let body = MailBody::Renewed { channel: channel_id, terms };
                 self.effects.push_back(Effect::Mail { to: shard, mail: Mail { connection: id, body } });
             }
             _ => {}

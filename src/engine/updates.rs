@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::document::{Applied, ApplyError, Parked};
+use super::event::Terms;
 use super::ops::Verdict;
 use super::prescan;
 use super::slab::Key;
@@ -10,6 +11,9 @@ use crate::protocol::close::Refusal;
 use crate::protocol::document::AppId;
 use crate::protocol::message::Wire;
 use crate::time::Now;
+
+/// What a y-websocket client's console shows.
+const READ_ONLY: &str = "The token is read-only: changes made here are not saved and reach nobody";
 
 /// What became of an update.
 pub(super) enum Outcome {
@@ -28,7 +32,7 @@ impl Engine {
         answer: bool,
     ) -> Result<Outcome, Refusal> {
         let Some(session) = self.sessions.get(key) else { return Ok(Outcome::Done) };
-        let (room_key, ops_per_minute) = (session.room, session.ops_per_minute);
+        let (room_key, Terms { ops_per_minute, read_only }) = (session.room, session.terms);
         let Some(room) = self.rooms.get(room_key) else { return Ok(Outcome::Done) };
         let app = room.id.app;
         prescan::scan(update, &prescan::ScanLimits::default(), &mut self.scan)
@@ -37,6 +41,10 @@ impl Engine {
         if self.scan.is_known(|client| state.get(client)) && self.scan.deletes().is_empty() {
             self.counters.updates_in += 1;
             self.acknowledge(key);
+            return Ok(Outcome::Done);
+        }
+        if read_only {
+            self.refuse_to_write(room_key, key);
             return Ok(Outcome::Done);
         }
         match self.ops_verdict(now, app, ops_per_minute, key) {
@@ -66,6 +74,26 @@ impl Engine {
         }
         self.ask_for_ops(now, app, ops_per_minute);
         Ok(Outcome::Done)
+    }
+
+    /// An update of who may only read. Providers send all that they have when they join: what is known anyway is no
+    /// attempt to write. y-websocket has no word for one refused update; that of y-protocols for a refused connection is
+    /// a warning on its console, said once.
+    fn refuse_to_write(&mut self, room_key: Key, key: Key) {
+        if self.is_known(room_key) {
+            self.counters.updates_in += 1;
+            return self.acknowledge(key);
+        }
+        self.counters.updates_refused += 1;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let first = !std::mem::replace(&mut session.told_read_only, true);
+        match session.wire {
+            Wire::Hocuspocus => self.reply(key, |framing, out| framing.sync_status(out, false)),
+            Wire::YWebsocket if first => {
+                self.reply(key, |framing, out| framing.permission_denied(out, READ_ONLY));
+            }
+            Wire::YWebsocket => {}
+        }
     }
 
     /// Whether what `self.scan` describes changes nothing, its deletions included.

@@ -37,6 +37,8 @@ const STEP_TWO: u8 = 1;
 const UPDATE: u8 = 2;
 
 const AUTH_TOKEN: u8 = 0;
+/// `messagePermissionDenied` of y-protocols' auth.js, whose only message this is.
+const Y_AUTH_DENIED: u8 = 0;
 const AUTH_DENIED: u8 = 1;
 const AUTH_GRANTED: u8 = 2;
 
@@ -225,10 +227,14 @@ impl Framing<'_> {
         lib0::write_var_str(out, scope);
     }
 
-    /// Tells a Hocuspocus client that it isn't, and why; the socket stays open.
+    /// Tells a client that it is not allowed, and why; the socket stays open. A Hocuspocus client is out of the document
+    /// then, a y-websocket client shows the reason on its console.
     pub fn permission_denied(&self, out: &mut Vec<u8>, reason: &str) {
         self.begin(out, AUTH, 1 + lib0::var_bytes_len(reason.len()));
-        out.push(AUTH_DENIED);
+        out.push(match self {
+            Self::YWebsocket => Y_AUTH_DENIED,
+            Self::Hocuspocus { .. } => AUTH_DENIED,
+        });
         lib0::write_var_str(out, reason);
     }
 

@@ -239,7 +239,13 @@ impl Shard {
             Route::InvalidName(error) => {
                 return self.refuse(now, key, &Refusal::InvalidName(error.to_string().into()));
             }
-            Route::Document(ref name) => Some(name.clone()),
+            Route::Document(ref name) => {
+                let allowed = grant.as_ref().map_or(Ok(()), |grant| grant.permissions.check(name));
+                if let Err(error) = allowed {
+                    return self.refuse(now, key, &error.into());
+                }
+                Some(name.clone())
+            }
             Route::Root => None,
         };
         let opening = Opening { document, grant, origin: upgrade.origin.clone(), replay: Vec::new() };

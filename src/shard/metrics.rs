@@ -30,6 +30,7 @@ pub struct ShardMetrics {
     /// Updates delivered, one per receiving session.
     pub updates_out_total: u64,
     pub updates_parked_total: u64,
+    pub updates_refused_total: u64,
     pub awareness_in_total: u64,
     pub bytes_in_total: u64,
     pub bytes_out_total: u64,
@@ -71,6 +72,7 @@ impl Default for ShardMetrics {
             updates_in_total: 0,
             updates_out_total: 0,
             updates_parked_total: 0,
+            updates_refused_total: 0,
             awareness_in_total: 0,
             bytes_in_total: 0,
             bytes_out_total: 0,

@@ -280,6 +280,7 @@ impl Shard {
         metrics.sessions_total = counters.sessions;
         metrics.updates_out_total = counters.updates_out;
         metrics.updates_parked_total = counters.updates_parked;
+        metrics.updates_refused_total = counters.updates_refused;
         metrics.awareness_in_total = counters.awareness_in;
         metrics.resyncs_total = counters.resyncs;
         metrics.crdt_panics_total = counters.crdt_panics;

@@ -112,6 +112,7 @@ scenarios! {
         a_refresh_token_lives_seven_days,
         a_new_secret_kills_the_old_one_and_its_refresh_tokens,
         a_client_can_give_its_refresh_token_back,
+        a_token_that_allows_less_stays_so,
         a_lapsed_plan_does_not_spend_the_token,
     ],
     keys: [

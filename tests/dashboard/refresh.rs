@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use serde_json::json;
 use wiresocket::dashboard::{apps, subscriptions};
 
-use crate::stage::{API, OFFLINE, Stage, kid};
+use crate::stage::{API, OFFLINE, Stage, decoded, kid};
 
 const DAY_S: i64 = 86_400;
 
@@ -143,4 +143,45 @@ pub async fn a_lapsed_plan_does_not_spend_the_token(stage: Stage) {
     assert_eq!(stage.refresh(&credentials.client_id, &refresh).await.error(), "unauthorized_client");
     stage.subscribe(tenant, &credentials, "free").await;
     assert_eq!(stage.refresh(&credentials.client_id, &refresh).await.status, StatusCode::OK);
+}
+
+pub async fn a_token_that_allows_less_stays_so(stage: Stage) {
+    let (_, credentials) = stage.ready().await;
+    let id = credentials.client_id.as_str();
+    let asked = [
+        ("grant_type", "client_credentials"),
+        ("client_id", id),
+        ("client_secret", &credentials.client_secret),
+        ("scope", "WireSocket.API WireSocket.ReadOnly offline_access"),
+        ("documents", "notes  minutes-*"),
+    ];
+    let first = stage.post("/connect/token", &asked).await;
+    assert_eq!(first.json["scope"], "WireSocket.API WireSocket.ReadOnly offline_access");
+    let claims = decoded(&first.text("access_token"), 1);
+    assert_eq!(claims["documents"], json!(["notes", "minutes-*"]));
+    assert_eq!(claims["scope"], first.json["scope"]);
+
+    // A page has the refresh token. It can ask for less, and not for what it hasn't.
+    let refresh = async |token: String, more: (&str, &str)| {
+        let fields = [("grant_type", "refresh_token"), ("client_id", id), ("refresh_token", &token), more];
+        stage.post("/connect/token", &fields).await
+    };
+    let chosen = refresh(first.text("refresh_token"), ("documents", "*")).await;
+    assert_eq!(chosen.error(), "invalid_request", "the refresh token is not spent for that");
+    let second = refresh(first.text("refresh_token"), ("scope", API)).await;
+    assert_eq!(second.json["scope"], "WireSocket.API WireSocket.ReadOnly");
+    let third = stage.refresh(id, &second.text("refresh_token")).await;
+    for answer in [second, third] {
+        let claims = decoded(&answer.text("access_token"), 1);
+        assert_eq!(claims["documents"], json!(["notes", "minutes-*"]));
+        assert!(claims["scope"].as_str().unwrap().contains("WireSocket.ReadOnly"));
+    }
+
+    for bad in ["no name!", &"n".repeat(256), &"a ".repeat(257), &"n* ".repeat(1366)] {
+        let fields = [&asked[..4], &[("documents", bad)]].concat();
+        let refused = stage.post("/connect/token", &fields).await;
+        assert_eq!((refused.status.as_u16(), refused.error()), (400, "invalid_request"), "{bad:.20}");
+    }
+    let plain = stage.token(&credentials, API).await;
+    assert!(decoded(&plain.text("access_token"), 1).get("documents").is_none());
 }

@@ -183,6 +183,7 @@ async fn discovery(State(node): State<Node>, request: Parts) -> Result<Json<Valu
     let grant = node.check(&parameters, &request.headers).await?;
     let name = parameters.get("documentName").unwrap_or_default();
     let name = DocumentName::parse(name).map_err(|why| Refusal::InvalidName(why.to_string().into()))?;
+    grant.permissions.check(&name).map_err(Refusal::from)?;
     let found = node.desk.ask(|answer| Question::Discover { grant, name: name.clone(), answer }).await?;
     let url = format!("{}/{name}", found.place.url);
     Ok(Json(json!({ "region": found.place.region, "url": url, "isNew": found.is_new })))

@@ -64,7 +64,7 @@ async fn of_refresh_token(dashboard: &Dashboard, token: &str) -> Result<Option<V
     Ok(Some(json!({
         "active": true,
         "token_type": "refresh_token",
-        "scope": found.scope,
+        "scope": found.access.scope,
         "exp": found.expires_at,
         "appId": found.app,
         "iss": dashboard.config.issuer.as_str(),

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use serde_json::json;
 
 use crate::dashboard::Dashboard;
-use crate::dashboard::tokens::API;
+use crate::dashboard::tokens::{API, READ_ONLY};
 
 /// There is no `jwks_uri`: each tenant has its own, at `/{tenantId}/.well-known/jwks`.
 pub(super) async fn endpoint(State(dashboard): State<Arc<Dashboard>>) -> impl IntoResponse {
@@ -28,7 +28,7 @@ pub(super) async fn endpoint(State(dashboard): State<Arc<Dashboard>>) -> impl In
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic"],
         "grant_types_supported": grants,
         "response_types_supported": [], // there is no authorization endpoint
-        "scopes_supported": [API, "offline_access"],
+        "scopes_supported": [API, READ_ONLY, "offline_access"],
     });
     ([(header::CACHE_CONTROL, "public, max-age=3600")], Json(document))
 }

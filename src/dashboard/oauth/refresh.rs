@@ -12,6 +12,7 @@ use crate::dashboard::apps::{App, database_of};
 use crate::dashboard::audit::{self, Event};
 use crate::dashboard::region::LicenseRegion;
 use crate::dashboard::store::{Columns, Database, StoreError, Tx, query};
+use crate::dashboard::tokens::Access;
 use crate::dashboard::{Dashboard, random};
 
 const PREFIX: &str = "wsr_";
@@ -22,7 +23,7 @@ pub(in crate::dashboard) struct Refresh {
     family: Uuid,
     hash: String,
     pub app: Uuid,
-    pub scope: String,
+    pub access: Access,
     pub expires_at: i64,
 }
 
@@ -45,7 +46,7 @@ pub(super) fn database_of_token<'a>(dashboard: &'a Dashboard, token: &str) -> Op
 pub(super) async fn begin_family(
     dashboard: &Dashboard,
     app: &App,
-    scope: &str,
+    access: &Access,
 ) -> Result<String, OAuthError> {
     let (family, now) = (random::guid(), dashboard.now());
     let mut tx = database_of(dashboard, app)?.begin().await?;
@@ -57,10 +58,11 @@ pub(super) async fn begin_family(
         return Err(OAuthError::invalid_client());
     }
     let insert = query(
-        "INSERT INTO refresh_families (id, app_id, scope, created_at, last_used_at) VALUES ($1, $2, $3, $4, $4)",
+        "INSERT INTO refresh_families (id, app_id, scope, documents, created_at, last_used_at) \
+         VALUES ($1, $2, $3, $4, $5, $5)",
     );
-    let insert = insert.bind(family.to_string()).bind(app.id.to_string()).bind(scope.to_owned()).bind(now);
-    insert.execute(&mut *tx).await?;
+    let insert = insert.bind(family.to_string()).bind(app.id.to_string()).bind(access.scope.clone());
+    insert.bind(access.documents.clone()).bind(now).execute(&mut *tx).await?;
     let token = insert_token(dashboard, &mut tx, app.region, family, now).await?;
     tx.commit().await?;
     Ok(token)
@@ -90,7 +92,7 @@ pub(super) async fn look(
 ) -> Result<Option<Refresh>, StoreError> {
     let hash = random::fingerprint(token);
     let row = query(
-        "SELECT t.family_id, t.expires_at, f.app_id, f.scope FROM refresh_tokens t \
+        "SELECT t.family_id, t.expires_at, f.app_id, f.scope, f.documents FROM refresh_tokens t \
          JOIN refresh_families f ON f.id = t.family_id \
          WHERE t.token_hash = $1 AND t.expires_at > $2 AND f.revoked_at IS NULL",
     );
@@ -99,7 +101,7 @@ pub(super) async fn look(
         Ok(Refresh {
             family: row.parsed("family_id")?,
             app: row.parsed("app_id")?,
-            scope: row.text("scope")?,
+            access: Access { scope: row.text("scope")?, documents: row.text_or_null("documents")? },
             expires_at: row.int("expires_at")?,
             hash,
         })

@@ -13,14 +13,19 @@ use super::client::ClientClaim;
 use super::error::OAuthError;
 use super::form::{Fields, FormBody};
 use super::refresh;
+use crate::auth::DocumentPattern;
+use crate::auth::permissions::DOCUMENTS_MAX;
 use crate::dashboard::access::Actor;
 use crate::dashboard::apps::App;
 use crate::dashboard::http::Client;
-use crate::dashboard::tokens::{self, API, AccessToken};
+use crate::dashboard::tokens::{self, API, Access, AccessToken, READ_ONLY};
 use crate::dashboard::{Dashboard, accounts, tenants};
 
 /// The scope that asks for a refresh token.
 const OFFLINE: &str = "offline_access";
+
+/// The longest field `documents`: a token has to fit into a request's head.
+const DOCUMENTS_BYTES_MAX: usize = 4096;
 
 pub(super) async fn endpoint(
     State(dashboard): State<Arc<Dashboard>>,
@@ -83,19 +88,46 @@ impl Request<'_> {
 
     async fn first_tokens(&self, app: &App) -> Result<Response, OAuthError> {
         let asked = self.fields.get("scope").unwrap_or_default();
-        let scope = granted(asked, &[API, OFFLINE])?;
+        let scope = granted(asked, &[API, READ_ONLY, OFFLINE])?;
+        let access = Access { scope, documents: self.documents()? };
         let plan = tokens::entitlement(self.dashboard, app).await?;
-        let access = tokens::issue(self.dashboard, app, &plan, &scope).await?;
-        let refresh = match has(&scope, OFFLINE) {
-            true => Some(refresh::begin_family(self.dashboard, app, &scope).await?),
+        let token = tokens::issue(self.dashboard, app, &plan, &access).await?;
+        let refresh = match has(&access.scope, OFFLINE) {
+            true => Some(refresh::begin_family(self.dashboard, app, &access).await?),
             false => None,
         };
-        Ok(answer(&access, refresh.as_deref(), &scope))
+        Ok(answer(&token, refresh.as_deref(), &access.scope))
+    }
+
+    /// The field `documents`, of our own: the names and prefixes that the token is to open.
+    fn documents(&self) -> Result<Option<String>, OAuthError> {
+        let Some(field) = self.fields.get("documents") else { return Ok(None) };
+        if field.len() > DOCUMENTS_BYTES_MAX {
+            return Err(OAuthError::invalid_request(format!(
+                "documents has {} bytes; at most {DOCUMENTS_BYTES_MAX} fit into a token: name a prefix, as in minutes-*",
+                field.len()
+            )));
+        }
+        let patterns: Vec<&str> = field.split_whitespace().collect();
+        if patterns.len() > DOCUMENTS_MAX {
+            return Err(OAuthError::invalid_request(format!(
+                "documents has {} entries; a token takes {DOCUMENTS_MAX}: name a prefix, as in minutes-*",
+                patterns.len()
+            )));
+        }
+        for pattern in &patterns {
+            pattern.parse::<DocumentPattern>().map_err(|error| {
+                OAuthError::invalid_request(format!(
+                    "documents is a list of names and prefixes (minutes-*) with spaces between: {error}"
+                ))
+            })?;
+        }
+        Ok(Some(patterns.join(" ")))
     }
 
     async fn refresh_token(&self) -> Result<Response, OAuthError> {
         let client = ClientClaim::of(self.headers, self.fields)?;
-        let token = self.fields.required("refresh_token")?;
+        let spent = self.fields.required("refresh_token")?;
         let app = client.identify(self.dashboard, self.address).await?;
         let wrong = || {
             self.dashboard.count_failure(self.address, &client.id);
@@ -103,22 +135,36 @@ impl Request<'_> {
                 "this refresh token is unknown, expired or revoked; get a new one with the client secret",
             )
         };
-        let database = refresh::database_of_token(self.dashboard, token).ok_or_else(wrong)?;
-        let found = refresh::look(self.dashboard, database, token).await?;
+        let database = refresh::database_of_token(self.dashboard, spent).ok_or_else(wrong)?;
+        let found = refresh::look(self.dashboard, database, spent).await?;
         let found = found.filter(|found| found.app == app.id).ok_or_else(wrong)?;
-        let before: Vec<&str> = found.scope.split(' ').collect();
-        let scope = granted(self.fields.get("scope").unwrap_or(&found.scope), &before)?;
+        if self.fields.get("documents").is_some() {
+            return Err(OAuthError::invalid_request(
+                "documents was chosen with the first token; leave it out, or get a new one with the client secret",
+            ));
+        }
+        let access = narrowed(self.fields.get("scope"), found.access.clone())?;
         // What can be refused or fail comes before the token is spent: a client must not lose it for nothing.
         let plan = tokens::entitlement(self.dashboard, &app).await?;
-        let access = match refresh::is_spent(database, &found).await? {
+        let token = match refresh::is_spent(database, &found).await? {
             true => None,
-            false => Some(tokens::issue(self.dashboard, &app, &plan, &scope).await?),
+            false => Some(tokens::issue(self.dashboard, &app, &plan, &access).await?),
         };
         let actor = Actor::anonymous(self.address);
         let next = refresh::spend(self.dashboard, &actor, &app, &found).await?;
-        let access = access.ok_or_else(wrong)?;
-        Ok(answer(&access, Some(&next), &scope))
+        let token = token.ok_or_else(wrong)?;
+        Ok(answer(&token, Some(&next), &access.scope))
     }
+}
+
+/// What a refreshed token allows: of what the first one did, as much as is asked for (RFC 6749 section 6). Whoever may
+/// only read can't refresh that away.
+fn narrowed(asked: Option<&str>, before: Access) -> Result<Access, OAuthError> {
+    let Some(asked) = asked else { return Ok(before) };
+    let must = if has(&before.scope, READ_ONLY) { READ_ONLY } else { "" };
+    let possible: Vec<&str> = before.scope.split(' ').collect();
+    let scope = granted(&format!("{asked} {must}"), &possible)?;
+    Ok(Access { scope, ..before })
 }
 
 /// The words of `asked` that can be had. What is unknown is left out (RFC 6749 section 3.3), the answer says what is

@@ -28,6 +28,7 @@ impl Schema {
             Self::Region => &[
                 (1, "foundation", include_str!("migrations/region_1.sql")),
                 (2, "usage", include_str!("migrations/region_2.sql")),
+                (3, "documents of refresh families", include_str!("migrations/region_3.sql")),
             ],
         }
     }

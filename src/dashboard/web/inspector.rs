@@ -41,12 +41,13 @@ enum Check {
     Region,
     Domains,
     Limits,
+    Documents,
     Issuer,
     Time,
     Origin,
 }
 
-const CHECKS: [(Check, &str, &str); 15] = [
+const CHECKS: [(Check, &str, &str); 16] = [
     (Check::Form, "Form", "three parts in base64url, not too long"),
     (
         Check::Header,
@@ -67,6 +68,7 @@ const CHECKS: [(Check, &str, &str); 15] = [
         "Limits",
         "four positive numbers: connections, documents, people in a document, changes a minute",
     ),
+    (Check::Documents, "Documents", "documents, where it is there, lists names and prefixes"),
     (Check::Issuer, "Issuer", "iss is the issuer that nodes trust"),
     (Check::Time, "Expiry", "now is after nbf and before exp"),
     (Check::Origin, "Origin", "the page's host is one of the allowed domains"),
@@ -203,6 +205,14 @@ impl Context<'_> {
             (Check::App, _) => text("sub"),
             (Check::Domains, Some(grant)) if grant.allowed_domains.is_empty() => "None: any page.".to_owned(),
             (Check::Domains, Some(grant)) => grant.allowed_domains.join(", "),
+            (Check::Scope, Some(grant)) if grant.permissions.read_only => {
+                "WireSocket.ReadOnly is there too: its editors see everything and change nothing.".to_owned()
+            }
+            (Check::Documents, Some(grant)) => match grant.permissions.documents.as_deref() {
+                None => "None: every document of the app.".to_owned(),
+                Some([]) => "An empty list: it opens no document.".to_owned(),
+                Some(patterns) => patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            },
             (Check::Time, Some(grant)) => {
                 let left = i64::try_from(grant.expires_unix_s).unwrap_or(i64::MAX) - self.dashboard.now();
                 format!("Expires in {}.", span(left))
@@ -314,6 +324,7 @@ impl Context<'_> {
             "allowed_domain_2",
             "allowed_domain_3",
             "limits",
+            "documents",
             "iat",
             "nbf",
             "exp",
@@ -394,6 +405,7 @@ fn check_of(error: &TokenError) -> Check {
             "licenseRegionCode" | "dbCode" => Check::Region,
             claim if claim.starts_with("allowed_domain") => Check::Domains,
             claim if claim.starts_with("limits") => Check::Limits,
+            "documents" => Check::Documents,
             _ => Check::App,
         },
     }

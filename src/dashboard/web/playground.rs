@@ -16,7 +16,7 @@ use super::page::Failure;
 use super::visit::{Guest, Member, Posted};
 use crate::dashboard::access::{Action, Actor, require};
 use crate::dashboard::http::Problem;
-use crate::dashboard::tokens::{self, API};
+use crate::dashboard::tokens::{self, Access};
 use crate::dashboard::{Dashboard, apps, nodes, sessions};
 use crate::playground;
 
@@ -71,7 +71,7 @@ async fn config(guest: Guest) -> Result<Response, Problem> {
         node.ok_or_else(|| Problem::unavailable("no node is up that the playground could connect to"))?;
     let refused = |error: tokens::TokenError| Problem::forbidden(error.to_string());
     let plan = tokens::entitlement(dashboard, &app).await.map_err(refused)?;
-    let token = tokens::issue(dashboard, &app, &plan, API).await.map_err(refused)?;
+    let token = tokens::issue(dashboard, &app, &plan, &Access::full()).await.map_err(refused)?;
     let body =
         json!({ "ws": node, "direct": true, "token": token.token, "version": env!("CARGO_PKG_VERSION") });
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())

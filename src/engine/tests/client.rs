@@ -48,6 +48,8 @@ pub struct Replica {
     /// Messages that the server owes a SyncStatus for.
     pub unacknowledged: usize,
     pub denied: Option<String>,
+    /// It was told that it may only read.
+    pub read_only: bool,
     /// Says Auth's answer itself and nothing more, for tests of single messages.
     pub silent: bool,
 }
@@ -138,6 +140,7 @@ impl Replica {
             open: false,
             unacknowledged: 0,
             denied: None,
+            read_only: false,
             silent: false,
         }
     }
@@ -239,6 +242,10 @@ impl Replica {
             // Of the time before it left and came back on the same socket: an echo of it could revive who left meanwhile.
             (1, _) if wire == Wire::Hocuspocus && !self.open => {}
             (1, _) => answers.extend(self.take_awareness(&body[1..])),
+            // The same number is a refusal on one wire and a question on the other.
+            (2, 0) if wire == Wire::YWebsocket => {
+                self.said.push(Said::Denied(reader.var_str().unwrap().to_owned()));
+            }
             (2, 0) => self.said.push(Said::TokenWanted),
             (2, 1) => {
                 let reason = reader.var_str().unwrap().to_owned();
@@ -249,7 +256,11 @@ impl Replica {
                 self.said.push(Said::Denied(reason));
             }
             (2, 2) => {
-                assert_eq!(reader.var_str().unwrap(), "read-write");
+                self.read_only = match reader.var_str().unwrap() {
+                    "readonly" => true,
+                    "read-write" => false,
+                    other => panic!("no provider knows the scope {other:?}"),
+                };
                 self.open = true;
                 self.denied = None;
                 self.said.push(Said::Authenticated);

@@ -4,6 +4,7 @@ mod admission;
 mod client;
 mod documents;
 mod greeting;
+mod permissions;
 mod presence;
 mod relaying;
 mod schedules;

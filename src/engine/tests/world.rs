@@ -118,14 +118,24 @@ pub fn keys(ids: &[&str]) -> Arc<KeySets> {
 
 /// A token of key `key_id` that expires at `UNIX_S + lives_s`.
 pub fn token_of(key_id: &str, app: AppId, limits: Limits, lives_s: u64) -> String {
-    let claims = json!({
+    KEY.sign(key_id, &claims(app, limits, lives_s)).unwrap()
+}
+
+/// A token with these claims over the usual ones.
+pub fn token_with(app: AppId, lives_s: u64, more: &serde_json::Value) -> String {
+    let mut claims = claims(app, WIDE, lives_s);
+    claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    KEY.sign("k1", &claims).unwrap()
+}
+
+fn claims(app: AppId, limits: Limits, lives_s: u64) -> serde_json::Value {
+    json!({
         "iss": "i", "sub": "c", "aud": "WireSocket.API", "scope": "WireSocket.API",
         "tenantid": app.tenant.to_string(), "appId": app.app.to_string(), "licenseRegionCode": "r", "dbCode": "d",
         "exp": UNIX_S + lives_s,
         "limits": { "maxConnections": limits.connections_max, "maxDocuments": limits.documents_max,
             "maxUsersPerDoc": limits.users_per_document_max, "opsPerMinute": limits.ops_per_minute },
-    });
-    KEY.sign(key_id, &claims).unwrap()
+    })
 }
 
 pub fn token(app: AppId) -> String {
@@ -659,6 +669,7 @@ impl World {
         for counters in self.engines.iter().map(Engine::counters) {
             sum.updates_in += counters.updates_in;
             sum.updates_parked += counters.updates_parked;
+            sum.updates_refused += counters.updates_refused;
             sum.resyncs += counters.resyncs;
             sum.crdt_panics += counters.crdt_panics;
             sum.sessions += counters.sessions;

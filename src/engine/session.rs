@@ -149,8 +149,11 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let was_read_only = session.terms.read_only;
         session.terms = terms;
+        session.told_read_only &= terms.read_only;
         if terms.read_only != was_read_only {
-            self.tell_scope(key);
+            if session.wire == Wire::Hocuspocus {
+                self.tell_scope(key);
+            }
             // What it wrote while it might not, it has still.
             if was_read_only {
                 self.send_step_one(key);

@@ -72,8 +72,16 @@ impl Engine {
             return;
         }
         let terms = Terms::of(&renewed);
-        // Only Hocuspocus clients renew, and their routing keys name the document.
-        let Ok(name) = DocumentName::parse(message::name_of_key(&channel.key)) else { return };
+        let name = match &channel.state {
+            // A y-websocket client has no routing key; its document is always here.
+            ChannelState::Local { session, .. } => {
+                let room = self.sessions.get(*session).and_then(|session| self.rooms.get(session.room));
+                room.map(|room| room.id.name.clone())
+            }
+            ChannelState::AwaitingClaim { name, .. } => Some(name.clone()),
+            _ => DocumentName::parse(message::name_of_key(&channel.key)).ok(),
+        };
+        let Some(name) = name else { return };
         if let Err(error) = renewed.permissions.check(&name) {
             return self.deny_channel(now, id, channel_id, error.into());
         }

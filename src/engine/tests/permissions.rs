@@ -139,6 +139,23 @@ fn a_token_may_open_the_documents_that_it_names() {
 }
 
 #[test]
+fn y_websocket_may_be_handed_a_newer_token_too() {
+    let mut world = World::new(1);
+    let socket = world.join(app(1), "notes");
+    world.settle();
+    for (documents, code) in [(["notes"], None), (["minutes"], Some(4003))] {
+        let lives_s = if code.is_none() { 100_000 } else { 200_000 };
+        let newer = token_with(app(1), lives_s, &json!({ "scope": READ_ONLY, "documents": documents }));
+        world.sockets[socket].send(0, &super::client::auth(&newer));
+        let update = world.replica(socket).insert(0, "x");
+        world.sockets[socket].send_update(0, &update);
+        world.settle();
+        assert_eq!(world.code(socket), code);
+    }
+    assert_eq!(world.counters().updates_refused, 1);
+}
+
+#[test]
 fn a_newer_token_without_the_document_ends_it() {
     let mut world = World::new(1);
     let socket = world.hocuspocus(0, &token(app(1)));

@@ -47,3 +47,39 @@ for (const question of questions) {
 
 // After a form came back, at the first field that is wrong.
 document.querySelector('[aria-invalid="true"]')?.focus()
+
+// What goes on now is loaded again every few seconds while somebody can see it: each [data-live] part of the page at
+// [data-refresh]. Parts hold no forms. If the rows around them are others now, the whole page is, unless it is in use.
+const refreshed = document.querySelector('[data-refresh]')
+const REFRESH_MS = 5000
+async function refresh () {
+  if (document.visibilityState === 'visible') await loadParts().catch(() => {})
+  setTimeout(refresh, REFRESH_MS)
+}
+async function loadParts () {
+  const { refresh: address } = refreshed.dataset
+  const answer = await fetch(address, { headers: { 'x-refresh': '1' }, redirect: 'manual' })
+  document.getElementById('old-figures')?.remove()
+  if (!answer.ok) {
+    const words = answer.type === 'opaqueredirect' ? 'You are logged out. Load the page again to log in.' : 'The dashboard does not answer as it should. The figures are old.'
+    const notice = Object.assign(document.createElement('p'), { id: 'old-figures', className: 'notice warn', role: 'status', textContent: words })
+    return refreshed.before(notice)
+  }
+  const page = new DOMParser().parseFromString(await answer.text(), 'text/html')
+  for (const part of document.querySelectorAll('[data-live]')) {
+    const fresh = page.getElementById(part.id)
+    if (fresh && fresh.innerHTML !== part.innerHTML) part.replaceChildren(...fresh.childNodes)
+  }
+  const rows = (root) => [...root.querySelectorAll('[data-row]')].map((row) => row.dataset.row).join()
+  const isInUse = document.querySelector('main :focus, main details.confirm[open]')
+  if (rows(page) !== rows(document) && !isInUse && location.pathname === address) location.replace(address)
+}
+if (refreshed) setTimeout(refresh, REFRESH_MS)
+
+// A code in the link's fragment, which no server sees, is sent in the form's body instead, and leaves the address bar.
+const coded = document.querySelector('form[data-code-from-link]')
+if (coded && location.hash.length > 1) {
+  coded.elements.code.value = location.hash.slice(1)
+  history.replaceState(null, '', location.pathname)
+  coded.requestSubmit()
+}

@@ -1,5 +1,5 @@
 // `wiresocket dashboard` on a database of its own, and `wiresocket admin` beside it.
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,6 +18,7 @@ export async function startDashboard () {
     dashboard: { listen: `127.0.0.1:${port}`, issuer, operator_email: 'ops@example.com' },
     database: { home: `sqlite:${join(directory, 'home.db')}` },
     'master_keys.1': { file: masterKey },
+    mail: { from: 'WireSocket <no-reply@example.com>', directory: join(directory, 'mail') },
     log: { format: 'json' }
   }))
   const server = new Server(['dashboard', '--config', config])
@@ -32,11 +33,19 @@ export async function startDashboard () {
     await writeFile(file, secret, { mode: 0o600 })
     return { url: issuer, enrolment_secret_file: file, credential_file: join(directory, 'node-credential') }
   }
+  /** The text of the only letter to somebody. Long lines are quoted-printable; only the soft breaks matter. */
+  const letterTo = async (email) => {
+    const files = await readdir(join(directory, 'mail'))
+    const letters = await Promise.all(files.map((file) => readFile(join(directory, 'mail', file), 'utf8')))
+    const found = letters.filter((letter) => letter.includes(`To: ${email}`))
+    if (found.length !== 1) throw new Error(`there are ${found.length} letters to ${email}`)
+    return found[0].replaceAll('=\r\n', '').replaceAll('=3D', '=')
+  }
   const stop = async () => {
     await server.stop()
     await rm(directory, { recursive: true })
   }
-  return { issuer, operatorPassword, admin, enrolment, stop }
+  return { issuer, operatorPassword, admin, enrolment, letterTo, stop }
 }
 
 /** An approved tenant with an app on a plan: `{ tenantId, appId, clientId, clientSecret }`. */

@@ -8,11 +8,11 @@ import { createRemoteJWKSet, jwtVerify } from 'jose'
 import * as openid from 'openid-client'
 import { openWindow, screenshot, startBrowser, visit } from '../harness/browser.mjs'
 import { startDashboard } from '../harness/dashboard.mjs'
+import { look } from '../harness/look.mjs'
 import { startNode } from '../harness/server.mjs'
 import { until } from '../harness/until.mjs'
 
 const PASSWORD = 'correct horse battery'
-const WIDTHS = [1280, 375]
 
 let browser
 let dashboard
@@ -31,35 +31,6 @@ function totp (secret, steps = 0) {
   const tag = createHmac('sha1', key).update(counter).digest()
   const number = tag.readUInt32BE(tag.at(-1) & 15) & 0x7fffffff
   return String(number % 1_000_000).padStart(6, '0')
-}
-
-/** Keeps pictures of the page, and checks what a picture can't show. */
-async function look (page, name) {
-  const shown = page.viewportSize()
-  for (const width of WIDTHS) {
-    await page.setViewportSize({ width, height: 800 })
-    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
-    assert.ok(overflow <= 0, `${name} is ${overflow} px wider than a window of ${width}`)
-    for (const colorScheme of ['light', 'dark']) {
-      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
-      await screenshot(page, `dashboard-${name}-${width}-${colorScheme}`, { fullPage: true })
-    }
-  }
-  await page.emulateMedia({ colorScheme: null, reducedMotion: null })
-  await page.setViewportSize(shown)
-  const flaws = await page.evaluate(() => {
-    const flaws = []
-    for (const field of document.querySelectorAll('input:not([type=hidden]), select, textarea')) {
-      if (field.labels.length === 0 && !field.getAttribute('aria-label') && !field.hasAttribute('aria-hidden')) flaws.push(`no label: ${field.outerHTML}`)
-    }
-    for (const id of new Set([...document.querySelectorAll('[id]')].map((element) => element.id))) {
-      if (document.querySelectorAll(`#${CSS.escape(id)}`).length > 1) flaws.push(`twice: #${id}`)
-    }
-    if (document.querySelectorAll('main').length !== 1 || document.querySelectorAll('h1').length !== 1) flaws.push('not one main and one h1')
-    if (!document.documentElement.lang || !document.title) flaws.push('no language or title')
-    return flaws
-  })
-  assert.deepEqual(flaws, [], name)
 }
 
 const field = (page, label) => page.getByLabel(label, { exact: true })

@@ -18,27 +18,36 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 const clock = (at, options) => new Date(at * 1000).toLocaleString(undefined, options)
 const isLong = () => newest.spanS > 86_400
 const tick = (at) => clock(at, isLong() ? { day: 'numeric', month: 'short' } : { hour: '2-digit', minute: '2-digit' })
-const moment = (at) => clock(at, { ...(isLong() && { day: 'numeric', month: 'short' }), hour: '2-digit', minute: '2-digit' })
+// A year has more hours than a screen has points: there, the highest of each day is shown.
+const stepS = () => newest.spanS > 90 * 86_400 ? 86_400 : newest.stepS
+const moment = (at) => stepS() === 86_400 ? `on ${tick(at)}` : `at ${clock(at, { ...(isLong() && { day: 'numeric', month: 'short' }), hour: '2-digit', minute: '2-digit' })}`
+
+const rounded = (number) => number < 10 ? Math.round(number * 10) / 10 : Math.round(number)
 
 // In each: which of a point's figures, its limit in the answer, and what one of it is. Changes are shown for a minute,
 // as their limit is, whatever a point holds.
 const KINDS = [
   { heading: 'Connections', limit: 'connections', of: (point) => point[0] },
   { heading: 'Open documents', limit: 'documents', of: (point) => point[1] },
-  { heading: 'Changes a minute', limit: 'ops', of: (point) => Math.round(point[2] * 60 / newest.stepS * 10) / 10 }
+  { heading: 'Changes a minute', limit: 'ops', of: (point) => rounded(point[2] * 60 / newest.stepS) }
 ]
 
 /** The times and figures of a line that goes in steps: nothing between two points that don't follow one another. */
 function line (of) {
   const [xs, ys] = [[], []]
-  const { stepS, now } = newest
-  const ats = [...points.keys()].sort((a, b) => a - b)
+  const step = stepS()
+  const values = new Map()
+  for (const [at, point] of points) {
+    const from = at - at % step
+    values.set(from, Math.max(of(point), values.get(from) ?? 0))
+  }
+  const ats = [...values.keys()].sort((a, b) => a - b)
   ats.forEach((at, index) => {
-    if (index > 0 && ats[index - 1] + stepS < at) push(at - 1, null)
-    push(at, of(points.get(at)))
-    if (ats[index + 1] === at + stepS) return
-    const end = Math.min(at + stepS, Math.max(now, at + 1))
-    push(end, of(points.get(at)))
+    if (index > 0 && ats[index - 1] + step < at) push(at - 1, null)
+    push(at, values.get(at))
+    if (ats[index + 1] === at + step) return
+    const end = Math.min(at + step, Math.max(newest.now, at + 1))
+    push(end, values.get(at))
     push(end + 1, null)
   })
   return [xs, ys]
@@ -108,13 +117,13 @@ function makeChart (uPlot, kind) {
     cursor: { y: false, points: { size: 8 }, drag: { x: false, y: false }, sync: { key: 'usage' } },
     scales: { x: { range: () => [newest.now - newest.spanS, newest.now] }, y: { range: (_, __, highest) => range(kind, highest) } },
     axes: [
-      { ...axis, space: 70, values: (_, ticks) => ticks.map(tick) },
+      { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map(tick) },
       { ...axis, size: 52, space: 36, incrs: [1, 2, 5].flatMap((n) => [...Array(10).keys()].map((power) => n * 10 ** power)).sort((a, b) => a - b), values: (_, ticks) => ticks.map((value) => short.format(value)) }
     ],
     series: [{}, {
       stroke: () => color('--chart'),
       fill: () => color('--chart-ground'),
-      width: 2,
+      width: 1.5,
       points: { show: false },
       paths: uPlot.paths.stepped({ align: 1 })
     }],
@@ -122,7 +131,7 @@ function makeChart (uPlot, kind) {
       draw: [(plot) => drawLimit(plot, kind)],
       setCursor: [({ cursor: { idx, left }, data }) => {
         const value = idx == null || left < 0 ? undefined : data[1][idx]
-        readout.textContent = value === undefined ? summary(kind) : value === null ? 'nothing was reported' : `${count.format(value)} at ${moment(data[0][idx])}`
+        readout.textContent = value === undefined ? summary(kind) : value === null ? 'nothing was reported' : `${count.format(value)} ${moment(data[0][idx])}`
       }]
     }
   }, line(kind.of), place)

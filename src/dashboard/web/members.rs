@@ -144,11 +144,16 @@ pub(super) async fn invite(
             match invitations::create(dashboard, &actor, place.tenant.id, &email, role).await {
                 Ok(_) => return Ok(redirect(&place.at("members"), "invited")),
                 Err(error @ InvitationError::Role) => form.wrong("role", error),
-                Err(
-                    error @ (InvitationError::Member(_)
-                    | InvitationError::Exists(_)
-                    | InvitationError::Account(_)),
-                ) => form.wrong("email", error),
+                Err(InvitationError::Member(_)) => {
+                    form.wrong(
+                        "email",
+                        "whoever has this address is a member already; change the role instead",
+                    );
+                }
+                Err(InvitationError::Exists(_)) => {
+                    form.wrong("email", "whoever has this address is invited already; withdraw that first");
+                }
+                Err(error @ InvitationError::Account(_)) => form.wrong("email", error),
                 Err(error) => {
                     let failure = Failure::from(error);
                     if !failure.is_told() {

@@ -90,7 +90,11 @@ impl Row {
         Self {
             heartbeat: span(now - node.last_heartbeat_at),
             connections: grouped(node.connections),
-            documents: grouped(node.documents),
+            documents: format!(
+                "{} document{}",
+                grouped(node.documents),
+                if node.documents == 1 { "" } else { "s" }
+            ),
             capacity: grouped(node.capacity),
             load_percent: (node.capacity > 0).then(|| (node.connections * 100 / node.capacity).min(100)),
             node,

@@ -36,7 +36,7 @@ const NOTICES: &[(&str, &str)] = &[
     ("plan-chosen", "The app has its plan. It can get tokens now."),
     ("plan-cancelled", "The plan is cancelled. It runs to the end of its period."),
     ("role-changed", "The role is changed. It counts from now on."),
-    ("invited", "The mail is out. They are a member once they open its link."),
+    ("invited", "The mail is out. They are a member once they accept."),
     ("invitation-withdrawn", "The invitation is withdrawn. Its link is dead."),
     ("member-added", "They are a member now."),
     ("joined", "Welcome. You are a member now."),

@@ -47,7 +47,7 @@ struct UsagePage {
     app: App,
     span: Span,
     gauges: [Gauge; 3],
-    nodes: i64,
+    on_nodes: String,
     /// For how long nothing was heard of a node that holds some of it, if that is too long.
     silent_for: Option<String>,
     rows: Vec<Row>,
@@ -187,7 +187,7 @@ pub(super) async fn show(
     Ok(page(&UsagePage {
         shell: member.shell("apps").within(&place),
         gauges: Gauge::all(&live),
-        nodes: live.nodes,
+        on_nodes: on_nodes(&live),
         silent_for: silent_for(&live, member.dashboard().now()),
         rows: rows(&points, span.row_s()),
         style: assets::address("usage.css"),
@@ -196,6 +196,14 @@ pub(super) async fn show(
         app,
         span,
     }))
+}
+
+fn on_nodes(live: &Live) -> String {
+    match live.nodes {
+        0 => String::new(),
+        1 => "on 1 node".to_owned(),
+        nodes => format!("on {nodes} nodes"),
+    }
 }
 
 fn silent_for(live: &Live, now: i64) -> Option<String> {
@@ -230,6 +238,7 @@ pub(super) async fn points(
         "now": now,
         "stepS": span.resolution().step_s(),
         "spanS": span.seconds(),
+        "onNodes": on_nodes(&live),
         "silentFor": silent_for(&live, now),
         "gauges": gauges,
         "limits": limits,

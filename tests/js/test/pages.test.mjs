@@ -18,7 +18,7 @@ before(async () => { browser = await startBrowser() })
 after(() => browser?.close())
 
 const press = (page, name) => page.getByRole('button', { name, exact: true }).click()
-const follow = (page, name) => page.getByRole('link', { name, exact: true }).click()
+const follow = (page, name) => page.getByRole('link', { name, exact: true }).first().click()
 const question = (page, name) => page.locator('summary', { hasText: name }).first().click()
 const fill = async (page, values) => {
   for (const [label, value] of Object.entries(values)) await page.getByLabel(label).first().fill(value)
@@ -73,13 +73,14 @@ test('the graphs of usage move while two editors type, and the map shows the nod
     await page.locator('.plot').first().hover()
     await look(page, 'usage')
     await question(page, 'The same as a table')
+    await until('the table follows too, once it is open', async () => /\b2\s+1\s+\d/.test(await page.locator('table').innerText()), { show: () => page.locator('table').innerText() })
     assert.match(await page.locator('table').innerText(), /–/)
     await look(page, 'usage-table')
     for (const span of ['Day', 'Month', 'Year']) {
       await follow(page, span)
       await page.getByRole('img', { name: new RegExp(`^Connections, ${span.toLowerCase()}: highest 2`) }).waitFor()
     }
-    await follow(page, 'Demo')
+    await page.getByLabel('Where you are').getByRole('link', { name: 'Demo' }).click()
     assert.equal(await count(page, 'connections'), 2)
     await look(page, 'app-usage')
     await follow(page, 'Apps')

@@ -14,12 +14,15 @@ for (const button of document.querySelectorAll('button[data-copy]')) {
 }
 
 // Times in the reader's own zone; the server wrote them in UTC, which stays in the title.
-for (const time of document.querySelectorAll('time[datetime]')) {
-  const at = new Date(time.dateTime)
-  if (Number.isNaN(at.getTime())) continue
-  time.title = time.textContent
-  time.textContent = at.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' })
+function showLocalTimes (root) {
+  for (const time of root.querySelectorAll('time[datetime]')) {
+    const at = new Date(time.dateTime)
+    if (Number.isNaN(at.getTime())) continue
+    time.title = time.textContent
+    time.textContent = at.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' })
+  }
 }
+showLocalTimes(document)
 
 // A form is sent once, however often its button is pressed.
 for (const form of document.querySelectorAll('form[method="post"]')) {
@@ -49,11 +52,12 @@ for (const question of questions) {
 document.querySelector('[aria-invalid="true"]')?.focus()
 
 // What goes on now is loaded again every few seconds while somebody can see it: each [data-live] part of the page at
-// [data-refresh]. Parts hold no forms. If the rows around them are others now, the whole page is, unless it is in use.
+// [data-refresh], if that is open. Parts hold no forms. If the rows around them are others now, the whole page is, unless it
+// is in use.
 const refreshed = document.querySelector('[data-refresh]')
 const REFRESH_MS = 5000
 async function refresh () {
-  if (document.visibilityState === 'visible') await loadParts().catch(() => {})
+  if (document.visibilityState === 'visible' && !refreshed.matches('details:not([open])')) await loadParts().catch(() => {})
   setTimeout(refresh, REFRESH_MS)
 }
 async function loadParts () {
@@ -66,6 +70,7 @@ async function loadParts () {
     return refreshed.before(notice)
   }
   const page = new DOMParser().parseFromString(await answer.text(), 'text/html')
+  showLocalTimes(page)
   for (const part of document.querySelectorAll('[data-live]')) {
     const fresh = page.getElementById(part.id)
     if (fresh && fresh.innerHTML !== part.innerHTML) part.replaceChildren(...fresh.childNodes)
@@ -75,6 +80,7 @@ async function loadParts () {
   if (rows(page) !== rows(document) && !isInUse && location.pathname === address) location.replace(address)
 }
 if (refreshed) setTimeout(refresh, REFRESH_MS)
+if (refreshed?.matches('details')) refreshed.addEventListener('toggle', () => { if (refreshed.open) loadParts().catch(() => {}) })
 
 // A code in the link's fragment, which no server sees, is sent in the form's body instead, and leaves the address bar.
 const coded = document.querySelector('form[data-code-from-link]')

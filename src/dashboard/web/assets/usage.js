@@ -32,15 +32,20 @@ const KINDS = [
   { heading: 'Changes a minute', limit: 'ops', of: (point) => rounded(point[2] * 60 / newest.stepS) }
 ]
 
-/** The times and figures of a line that goes in steps: nothing between two points that don't follow one another. */
-function line (of) {
-  const [xs, ys] = [[], []]
-  const step = stepS()
+/** The figure of each step of the line, by the second in which it begins. */
+function steps (of) {
   const values = new Map()
   for (const [at, point] of points) {
-    const from = at - at % step
+    const from = at - at % stepS()
     values.set(from, Math.max(of(point), values.get(from) ?? 0))
   }
+  return values
+}
+
+/** The times and figures of a line that goes in steps: nothing between two that don't follow one another. */
+function line (values) {
+  const [xs, ys] = [[], []]
+  const step = stepS()
   const ats = [...values.keys()].sort((a, b) => a - b)
   ats.forEach((at, index) => {
     if (index > 0 && ats[index - 1] + step < at) push(at - 1, null)
@@ -94,31 +99,36 @@ function drawLimit (plot, kind) {
   ctx.restore()
 }
 
-function makeChart (uPlot, kind) {
-  const figure = document.createElement('figure')
-  figure.className = 'card graph'
-  const caption = document.createElement('figcaption')
-  const heading = document.createElement('h2')
-  heading.textContent = kind.heading
-  const readout = document.createElement('span')
-  readout.className = 'readout'
-  const place = document.createElement('div')
-  place.className = 'plot'
-  place.setAttribute('role', 'img')
-  caption.append(heading, readout)
-  figure.append(caption, place)
-  graphs.append(figure)
+// Distances of the lines behind a graph: there are no half connections.
+const WHOLE = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((n) => n * 10 ** power))
 
+/** The card of a graph: its place, and where it says figures in words. */
+function makeCard (kind) {
+  const make = (tag, fields, ...children) => {
+    const element = Object.assign(document.createElement(tag), fields)
+    element.append(...children)
+    return element
+  }
+  const readout = make('span', { className: 'readout' })
+  const place = make('div', { className: 'plot', role: 'img' })
+  const caption = make('figcaption', {}, make('h2', { textContent: kind.heading }), readout)
+  graphs.append(make('figure', { className: 'card graph' }, caption, place))
+  return { place, readout }
+}
+
+function makeChart (uPlot, kind) {
+  const { place, readout } = makeCard(kind)
   const axis = { stroke: () => color('--muted'), font: `12px ${color('--sans')}`, ticks: { show: false }, grid: { stroke: () => color('--line'), width: 1 } }
+  let values = steps(kind.of)
   const plot = new uPlot({
     width: place.clientWidth,
     height: place.clientHeight,
     legend: { show: false },
-    cursor: { y: false, points: { size: 8 }, drag: { x: false, y: false }, sync: { key: 'usage' } },
+    cursor: { y: false, points: { show: false }, drag: { x: false, y: false }, sync: { key: 'usage' } },
     scales: { x: { range: () => [newest.now - newest.spanS, newest.now] }, y: { range: (_, __, highest) => range(kind, highest) } },
     axes: [
       { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map(tick) },
-      { ...axis, size: 52, space: 36, incrs: [1, 2, 5].flatMap((n) => [...Array(10).keys()].map((power) => n * 10 ** power)).sort((a, b) => a - b), values: (_, ticks) => ticks.map((value) => short.format(value)) }
+      { ...axis, size: 52, space: 36, incrs: WHOLE, values: (_, ticks) => ticks.map((value) => short.format(value)) }
     ],
     series: [{}, {
       stroke: () => color('--chart'),
@@ -129,26 +139,30 @@ function makeChart (uPlot, kind) {
     }],
     hooks: {
       draw: [(plot) => drawLimit(plot, kind)],
-      setCursor: [({ cursor: { idx, left }, data }) => {
-        const value = idx == null || left < 0 ? undefined : data[1][idx]
-        readout.textContent = value === undefined ? summary(kind) : value === null ? 'nothing was reported' : `${count.format(value)} ${moment(data[0][idx])}`
+      setCursor: [(plot) => {
+        if (!(plot.cursor.left >= 0)) return (readout.textContent = summary(kind))
+        const at = plot.posToVal(plot.cursor.left, 'x')
+        const from = at - at % stepS()
+        readout.textContent = `${values.has(from) ? count.format(values.get(from)) : 'nothing reported'} ${moment(from)}`
       }]
     }
-  }, line(kind.of), place)
+  }, line(values), place)
   new ResizeObserver(() => {
     if (place.clientWidth > 0) plot.setSize({ width: place.clientWidth, height: place.clientHeight })
   }).observe(place)
   dark.addEventListener('change', () => plot.redraw())
 
   const update = () => {
-    plot.setData(line(kind.of))
+    values = steps(kind.of)
+    plot.setData(line(values))
     place.setAttribute('aria-label', `${kind.heading}, ${graphs.dataset.span.toLowerCase()}: ${summary(kind)}. The table below has the figures.`)
     if (plot.cursor.left < 0 || plot.cursor.left === undefined) readout.textContent = summary(kind)
   }
   return { update }
 }
 
-function showNow ({ gauges, silentFor }) {
+function showNow ({ gauges, onNodes, silentFor }) {
+  document.getElementById('on-nodes').textContent = onNodes
   for (const { name, figure, of, level, warning, percent } of gauges) {
     const gauge = document.querySelector(`[data-gauge="${name}"]`)
     gauge.className = `gauge ${level}`

@@ -133,7 +133,7 @@ function makeChart (uPlot, kind) {
     series: [{}, {
       stroke: () => color('--chart'),
       fill: () => color('--chart-ground'),
-      width: 1.5,
+      width: 2,
       points: { show: false },
       paths: uPlot.paths.stepped({ align: 1 })
     }],

@@ -5,8 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Server, run, toml } from './server.mjs'
 
-/** A dashboard whose issuer is its own address, as clients that discover it must find it. */
-export async function startDashboard () {
+/**
+ * A dashboard whose issuer is its own address, as clients that discover it must find it.
+ *
+ * @param {object} sections further sections of its configuration, as `{ section: { key: value } }`
+ */
+export async function startDashboard (sections = {}) {
   const directory = await mkdtemp(join(tmpdir(), 'wiresocket-test-'))
   const masterKey = join(directory, 'master-key-1')
   await run(['admin', 'generate-master-key', masterKey])
@@ -16,9 +20,10 @@ export async function startDashboard () {
   const config = join(directory, 'dashboard.toml')
   await writeFile(config, toml({
     dashboard: { listen: `127.0.0.1:${port}`, issuer, operator_email: 'ops@example.com' },
+    mail: { from: 'WireSocket <no-reply@example.com>', directory: join(directory, 'mail') },
     database: { home: `sqlite:${join(directory, 'home.db')}` },
     'master_keys.1': { file: masterKey },
-    mail: { from: 'WireSocket <no-reply@example.com>', directory: join(directory, 'mail') },
+    ...sections,
     log: { format: 'json' }
   }))
   const server = new Server(['dashboard', '--config', config])
@@ -27,11 +32,11 @@ export async function startDashboard () {
     server.first(server.stderr, (line) => line.startsWith('{') && line.includes('listening'))
   ])
   const admin = async (...args) => JSON.parse(await run(['admin', '--config', config, ...args]))
-  /** The `[dashboard]` section of a node that joins with this secret. */
-  const enrolment = async (secret) => {
-    const file = join(directory, 'enrolment-secret')
+  /** The `[dashboard]` section of a node that joins with this secret; one of several nodes needs a name of its own. */
+  const enrolment = async (secret, name = 'node') => {
+    const file = join(directory, `${name}-enrolment-secret`)
     await writeFile(file, secret, { mode: 0o600 })
-    return { url: issuer, enrolment_secret_file: file, credential_file: join(directory, 'node-credential') }
+    return { url: issuer, enrolment_secret_file: file, credential_file: join(directory, `${name}-credential`) }
   }
   /** The text of the only letter to somebody. Long lines are quoted-printable; only the soft breaks matter. */
   const letterTo = async (email) => {

@@ -2,13 +2,12 @@
 //
 // Each page is kept as a picture at two widths in light and dark, and must not scroll sideways at phone width.
 import assert from 'node:assert/strict'
-import { createHmac } from 'node:crypto'
 import { after, before, test } from 'node:test'
 import { createRemoteJWKSet, jwtVerify } from 'jose'
 import * as openid from 'openid-client'
 import { openWindow, screenshot, startBrowser, visit } from '../harness/browser.mjs'
 import { startDashboard } from '../harness/dashboard.mjs'
-import { look } from '../harness/look.mjs'
+import { field, fill, follow, look, press, question, totp } from '../harness/pages.mjs'
 import { startNode } from '../harness/server.mjs'
 import { until } from '../harness/until.mjs'
 
@@ -21,26 +20,6 @@ before(async () => {
   [browser, dashboard] = await Promise.all([startBrowser(), startDashboard()])
 })
 after(() => Promise.all([browser?.close(), dashboard?.stop()]))
-
-/** What an authenticator app shows (RFC 6238), so many steps from now. */
-function totp (secret, steps = 0) {
-  const bits = [...secret].map((letter) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(letter).toString(2).padStart(5, '0')).join('')
-  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)))
-  const counter = Buffer.alloc(8)
-  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + steps))
-  const tag = createHmac('sha1', key).update(counter).digest()
-  const number = tag.readUInt32BE(tag.at(-1) & 15) & 0x7fffffff
-  return String(number % 1_000_000).padStart(6, '0')
-}
-
-const field = (page, label) => page.getByLabel(label, { exact: true })
-const press = (page, name) => page.getByRole('button', { name, exact: true }).click()
-const follow = (page, name) => page.getByRole('link', { name, exact: true }).click()
-const question = (page, name) => page.locator('summary', { hasText: name }).first().click()
-
-async function fill (page, values) {
-  for (const [label, value] of Object.entries(values)) await page.getByLabel(label).first().fill(value)
-}
 
 test('from sign-up to a token, a rotated key and the audit log', async (t) => {
   const window = await openWindow(t, browser)

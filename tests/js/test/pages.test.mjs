@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test'
 import { openWindow, startBrowser, visit } from '../harness/browser.mjs'
 import { open } from '../harness/clients.mjs'
 import { startDashboard } from '../harness/dashboard.mjs'
-import { look } from '../harness/look.mjs'
+import { fill, look, press, question } from '../harness/pages.mjs'
 import { freshName, startDev } from '../harness/server.mjs'
 import { until } from '../harness/until.mjs'
 
@@ -17,12 +17,9 @@ let browser
 before(async () => { browser = await startBrowser() })
 after(() => browser?.close())
 
-const press = (page, name) => page.getByRole('button', { name, exact: true }).click()
+/** The first of that name: the tenant's navigation may have it too. */
 const follow = (page, name) => page.getByRole('link', { name, exact: true }).first().click()
-const question = (page, name) => page.locator('summary', { hasText: name }).first().click()
-const fill = async (page, values) => {
-  for (const [label, value] of Object.entries(values)) await page.getByLabel(label).first().fill(value)
-}
+
 const count = async (page, gauge) => Number((await page.locator(`[data-gauge=${gauge}] [data-figure]`).first().innerText()).replaceAll(/\D/g, ''))
 
 async function logIn (page, address, { email, password }) {

@@ -1,10 +1,23 @@
-// Pictures of pages, and what a picture can't show.
+// What a person does on a page, and looking at it: a picture of each page at two widths in light and dark, and what a
+// picture can't show.
 import assert from 'node:assert/strict'
+import { createHmac } from 'node:crypto'
 import { screenshot } from './browser.mjs'
 
 const WIDTHS = [1280, 375]
 
-/** Keeps pictures of the page at two widths, in light and dark; it must not scroll sideways, and every field has a label. */
+/** What an authenticator app shows (RFC 6238), so many steps from now. */
+export function totp (secret, steps = 0) {
+  const bits = [...secret].map((letter) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(letter).toString(2).padStart(5, '0')).join('')
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)))
+  const counter = Buffer.alloc(8)
+  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + steps))
+  const tag = createHmac('sha1', key).update(counter).digest()
+  const number = tag.readUInt32BE(tag.at(-1) & 15) & 0x7fffffff
+  return String(number % 1_000_000).padStart(6, '0')
+}
+
+/** Keeps pictures of the page, and checks what a picture can't show. */
 export async function look (page, name) {
   const shown = page.viewportSize()
   for (const width of WIDTHS) {
@@ -31,4 +44,13 @@ export async function look (page, name) {
     return flaws
   })
   assert.deepEqual(flaws, [], name)
+}
+
+export const field = (page, label) => page.getByLabel(label, { exact: true })
+export const press = (page, name) => page.getByRole('button', { name, exact: true }).click()
+export const follow = (page, name) => page.getByRole('link', { name, exact: true }).click()
+export const question = (page, name) => page.locator('summary', { hasText: name }).first().click()
+
+export async function fill (page, values) {
+  for (const [label, value] of Object.entries(values)) await page.getByLabel(label).first().fill(value)
 }

@@ -31,13 +31,6 @@ export async function startDashboard (sections = {}) {
     server.first(server.stdout, (line) => /one-time password (\S+)/.exec(line)?.[1]),
     server.first(server.stderr, (line) => line.startsWith('{') && line.includes('listening'))
   ])
-  const admin = async (...args) => JSON.parse(await run(['admin', '--config', config, ...args]))
-  /** The `[dashboard]` section of a node that joins with this secret; one of several nodes needs a name of its own. */
-  const enrolment = async (secret, name = 'node') => {
-    const file = join(directory, `${name}-enrolment-secret`)
-    await writeFile(file, secret, { mode: 0o600 })
-    return { url: issuer, enrolment_secret_file: file, credential_file: join(directory, `${name}-credential`) }
-  }
   /** The text of the only letter to somebody. Long lines are quoted-printable; only the soft breaks matter. */
   const letterTo = async (email) => {
     const files = await readdir(join(directory, 'mail'))
@@ -45,6 +38,13 @@ export async function startDashboard (sections = {}) {
     const found = letters.filter((letter) => letter.includes(`To: ${email}`))
     if (found.length !== 1) throw new Error(`there are ${found.length} letters to ${email}`)
     return found[0].replaceAll('=\r\n', '').replaceAll('=3D', '=')
+  }
+  const admin = async (...args) => JSON.parse(await run(['admin', '--config', config, ...args]))
+  /** The `[dashboard]` section of a node that joins with this secret; one of several nodes needs a name of its own. */
+  const enrolment = async (secret, name = 'node') => {
+    const file = join(directory, `${name}-enrolment-secret`)
+    await writeFile(file, secret, { mode: 0o600 })
+    return { url: issuer, enrolment_secret_file: file, credential_file: join(directory, `${name}-credential`) }
   }
   const stop = async () => {
     await server.stop()

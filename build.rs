@@ -12,7 +12,7 @@ use std::{env, fs, io};
 
 const FOLDER: &str = "src/playground";
 const WEB_FOLDER: &str = "src/dashboard/web";
-const WEB_ASSETS: [&str; 3] = ["style.css", "app.js", "icon.svg"];
+const WEB_ASSETS: [&str; 5] = ["style.css", "app.js", "icon.svg", "usage.css", "usage.js"];
 
 fn main() -> io::Result<()> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);

@@ -350,7 +350,7 @@ async fn usage_of(
     let used = hour.iter().filter(|point| (point.connections, point.documents, point.ops) != (0, 0, 0));
     let minutes: Value = used
         .map(|point| {
-            let Point { at, connections, documents, ops } = point;
+            let Point { at, connections, documents, ops, .. } = point;
             json!({ "at": at, "connections": connections, "documents": documents, "ops": ops })
         })
         .collect();

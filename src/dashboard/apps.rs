@@ -3,6 +3,7 @@
 //! An app's row is in its region's database alone. What the home database knows of it is the id, in subscriptions and in
 //! the audit log. A change here is one transaction in the region; its audit entry travels through the region's outbox.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use sqlx::any::AnyRow;
@@ -255,6 +256,34 @@ pub(super) async fn find(dashboard: &Dashboard, tenant: Uuid, app: Uuid) -> Resu
 pub async fn list(dashboard: &Dashboard, actor: &Actor, tenant: Uuid) -> Result<Vec<App>, AppError> {
     allow(dashboard, actor, Action::ReadApps, tenant).await?;
     Ok(of_tenant(dashboard, tenant).await?)
+}
+
+/// How many apps the tenants have whose ids are from `first` to `last`: those of a page of tenants. Who has none is left
+/// out.
+///
+/// # Errors
+/// [`AppError::Denied`] unless the actor is an operator.
+pub async fn counts(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    first: Uuid,
+    last: Uuid,
+) -> Result<BTreeMap<Uuid, i64>, AppError> {
+    let mut tx = dashboard.home.begin_read().await?;
+    require(&mut tx, actor, Action::ReviewTenants, None).await?;
+    drop(tx);
+    let mut counts = BTreeMap::new();
+    for database in dashboard.region_databases() {
+        let rows = query(
+            "SELECT tenant_id, COUNT(*) AS found FROM apps WHERE tenant_id >= $1 AND tenant_id <= $2 \
+             AND deleted_at IS NULL GROUP BY tenant_id",
+        );
+        let rows = rows.bind(first.to_string()).bind(last.to_string());
+        for row in &rows.fetch_all(database.reader()).await? {
+            *counts.entry(row.parsed("tenant_id")?).or_insert(0) += row.int("found")?;
+        }
+    }
+    Ok(counts)
 }
 
 /// The same, whoever asks.

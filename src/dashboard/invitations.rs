@@ -171,7 +171,11 @@ pub async fn create(
         expires_at: now + LIFE_S,
     };
     let tenant_name = insert(dashboard, actor, &invitation, &token).await?;
-    let letter = letter(dashboard, &invitation, &tenant_name, &token);
+    let inviter = match actor.principal {
+        Principal::Account(account) => accounts::email_of(dashboard, account).await?,
+        _ => None,
+    };
+    let letter = letter(dashboard, &invitation, inviter.as_deref(), &tenant_name, &token);
     if let Err(error) = dashboard.mailer.send(letter).await {
         let mut tx = dashboard.home.begin().await?;
         let delete = query("DELETE FROM invitations WHERE id = $1 AND state = 'sending'");
@@ -237,13 +241,26 @@ async fn insert(
     Ok(row.text("name")?)
 }
 
-fn letter(dashboard: &Dashboard, invitation: &Invitation, tenant_name: &str, token: &str) -> Letter {
+/// What the invited person reads. Only what cannot mislead: who invites is named by his address, which is his account's.
+fn letter(
+    dashboard: &Dashboard,
+    invitation: &Invitation,
+    inviter: Option<&str>,
+    tenant_name: &str,
+    token: &str,
+) -> Letter {
+    let invited = match inviter {
+        Some(email) => format!("{email} invites you to join {tenant_name}"),
+        None => format!("You are invited to join {tenant_name}"),
+    };
     let text = format!(
-        "You are invited to join {tenant_name} on WireSocket, as {role}.\n\n\
+        "{invited} on WireSocket, as {role}.\n\n\
          Open this link within seven days to accept:\n\n{issuer}/invitation#{token}\n\n\
-         If you did not expect this, do nothing: without the link nobody joins.\n",
+         If the page asks for the invitation's code, it is this:\n\n{token}\n\n\
+         It is good once, and only for {email}. If you did not expect this mail, do nothing: nobody joins without it.\n",
         role = invitation.role.as_str(),
         issuer = dashboard.config.issuer.as_str(),
+        email = invitation.email,
     );
     Letter { to: invitation.email.clone(), subject: format!("Join {tenant_name} on WireSocket"), text }
 }

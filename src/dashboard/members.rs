@@ -1,5 +1,7 @@
 //! Members of a tenant and their roles. A tenant never loses its last owner.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::Dashboard;
@@ -173,6 +175,30 @@ pub async fn list(dashboard: &Dashboard, actor: &Actor, tenant: Uuid) -> Result<
         })
     };
     Ok(rows.iter().map(member).collect::<Result<_, _>>()?)
+}
+
+/// The e-mail addresses of the owners of the tenants whose ids are from `first` to `last`: those of a page of tenants.
+///
+/// # Errors
+/// [`MemberError::Denied`] unless the actor is an operator.
+pub async fn owners(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    first: Uuid,
+    last: Uuid,
+) -> Result<BTreeMap<Uuid, Vec<String>>, MemberError> {
+    let mut tx = dashboard.home.begin_read().await?;
+    require(&mut tx, actor, Action::ReviewTenants, None).await?;
+    let rows = query(
+        "SELECT m.tenant_id, a.email FROM members m JOIN accounts a ON a.id = m.account_id \
+         WHERE m.role = 'owner' AND m.tenant_id >= $1 AND m.tenant_id <= $2 ORDER BY m.created_at, a.email",
+    );
+    let rows = rows.bind(first.to_string()).bind(last.to_string()).fetch_all(&mut *tx).await?;
+    let mut owners: BTreeMap<Uuid, Vec<String>> = BTreeMap::new();
+    for row in &rows {
+        owners.entry(row.parsed("tenant_id")?).or_default().push(row.text("email")?);
+    }
+    Ok(owners)
 }
 
 pub(super) fn action_for(role: Role) -> Action {

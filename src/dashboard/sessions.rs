@@ -99,11 +99,12 @@ async fn forget_ended(tx: &mut Tx, now: i64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The session of a cookie, if it is good; notes that it is in use.
+/// The session of a cookie, if it is good. `is_use`: somebody does something with it, which is noted; else a page that
+/// lies open keeps itself new, and that holds no session open.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn find(dashboard: &Dashboard, id: &str) -> Result<Option<Session>, StoreError> {
+pub async fn find(dashboard: &Dashboard, id: &str, is_use: bool) -> Result<Option<Session>, StoreError> {
     let (now, id_hash) = (dashboard.now(), random::fingerprint(id));
     let row = query(
         "SELECT a.*, s.is_half, s.last_seen_at, s.playground_tenant, s.playground_app \
@@ -112,7 +113,7 @@ pub async fn find(dashboard: &Dashboard, id: &str) -> Result<Option<Session>, St
     );
     let row = row.bind(id_hash.clone()).bind(now).bind(now - IDLE_S);
     let Some(row) = row.fetch_optional(dashboard.home.reader()).await? else { return Ok(None) };
-    if row.int("last_seen_at")? <= now - TOUCH_EVERY_S {
+    if is_use && row.int("last_seen_at")? <= now - TOUCH_EVERY_S {
         let mut tx = dashboard.home.begin().await?;
         let touch = query("UPDATE web_sessions SET last_seen_at = $1 WHERE id_hash = $2");
         touch.bind(now).bind(id_hash.clone()).execute(&mut *tx).await?;

@@ -159,6 +159,32 @@ pub async fn confirm(
     Ok(codes)
 }
 
+/// New recovery codes in the place of all that were there, returned this once. Whether the account's owner asks is the
+/// caller's to make sure, by the password.
+///
+/// # Errors
+/// [`TotpError::NotBegun`] if the second factor is not on.
+pub async fn renew_recovery_codes(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    account: Uuid,
+) -> Result<Vec<String>, TotpError> {
+    own(actor, account)?;
+    let mut tx = dashboard.home.begin().await?;
+    // The row is locked: of two requests at once, the codes of the later are there and no others.
+    let lock = query(
+        "UPDATE totp_secrets SET last_step = last_step WHERE account_id = $1 AND confirmed_at IS NOT NULL",
+    );
+    if lock.bind(account.to_string()).execute(&mut *tx).await?.rows_affected() != 1 {
+        return Err(TotpError::NotBegun);
+    }
+    let codes = new_codes(&mut tx, account).await?;
+    let event = Event::new(dashboard.now(), actor, "account.recovery_codes_new", account);
+    audit::append(&mut tx, &event).await?;
+    tx.commit().await?;
+    Ok(codes)
+}
+
 async fn new_codes(tx: &mut Tx, account: Uuid) -> Result<Vec<String>, StoreError> {
     let delete = query("DELETE FROM recovery_codes WHERE account_id = $1");
     delete.bind(account.to_string()).execute(&mut **tx).await?;

@@ -95,6 +95,14 @@ pub struct Point {
     pub connections: i64,
     pub documents: i64,
     pub ops: i64,
+    /// Whether a node said anything of it. If not, the figures are zero: nothing was there, or nobody could tell.
+    pub is_reported: bool,
+}
+
+impl Point {
+    const fn unreported(at: i64) -> Self {
+        Self { at, connections: 0, documents: 0, ops: 0, is_reported: false }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -296,7 +304,7 @@ pub async fn live(dashboard: &Dashboard, actor: &Actor, app: &App) -> Result<Liv
 }
 
 /// An app's history from `from` (included) to `to` (not included), as far as it is kept, oldest first. There is a point for
-/// every minute or hour: one of which nothing was reported is zero.
+/// every minute or hour: one of which nothing was reported says so, and is zero.
 ///
 /// # Errors
 /// [`UsageError::Denied`] for whoever is no member of its tenant.
@@ -326,9 +334,10 @@ pub async fn history(
     let mut found = BTreeMap::new();
     for row in &rows {
         let (at, connections, documents) = (row.int("at")?, row.int("connections")?, row.int("documents")?);
-        found.insert(at, Point { at, connections, documents, ops: row.int("ops")? });
+        let ops = row.int("ops")?;
+        found.insert(at, Point { at, connections, documents, ops, is_reported: true });
     }
-    let each = |at| found.remove(&at).unwrap_or(Point { at, connections: 0, documents: 0, ops: 0 });
+    let each = |at| found.remove(&at).unwrap_or(Point::unreported(at));
     Ok((from..to).step_by(usize::try_from(step_s).unwrap_or(1)).map(each).collect())
 }
 

@@ -19,7 +19,7 @@ use tower::ServiceExt;
 use super::folder::Folder;
 use crate::config::{UrlError, reachable};
 use crate::dashboard::access::Actor;
-use crate::dashboard::config::Config;
+use crate::dashboard::config::{Config, MailSettings, MailTarget};
 use crate::dashboard::demo::{self, Demo, DemoError};
 use crate::dashboard::master::{self, KeySource, MasterKeyError};
 use crate::dashboard::nodes::{self, NodeError};
@@ -34,6 +34,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 const MASTER_KEY: &str = "master-key";
 const DEMO: &str = "demo.json";
+/// Where letters go that a real dashboard would send.
+pub const MAIL: &str = "mail";
 pub const ENROLMENT_SECRET: &str = "enrolment-secret";
 pub const CREDENTIAL: &str = "node-credential";
 
@@ -213,6 +215,9 @@ fn config(folder: &Folder, address: SocketAddr, url: &str) -> Result<Config, Emb
         master::generate(&master_key)?;
     }
     config.master_keys = [(1, KeySource::File(master_key))].into();
+    // What would be mailed can be read in files.
+    let target = MailTarget::Directory(folder.file(MAIL));
+    config.mail = Some(MailSettings { from: "WireSocket <no-reply@localhost>".to_owned(), target });
     // Everybody here has the same address.
     config.http.jwks_per_10_minutes = 0;
     Ok(config)

@@ -180,6 +180,8 @@ impl Places {
         } else {
             "gone when it stops (--data DIR keeps it)".to_owned()
         };
+        let mail = folder.file(embedded::MAIL);
+        let mail = mail.display();
         let Demo { client_id, client_secret, owner, operator, .. } = demo;
         let log_in = |LogIn { email, password }: &LogIn| format!("{email:<20} {password}");
         format!(
@@ -190,6 +192,7 @@ impl Places {
   Dashboard    {dashboard}
     owner      {owner}
     operator   {operator}
+    mail       written to {mail}
   Health       http://{node}/health     Metrics  http://{node}/metrics
 
   A token, good for 15 minutes:

@@ -8,6 +8,7 @@
 
 pub mod buckets;
 pub mod ledger;
+pub mod level;
 pub mod metering;
 pub mod network;
 pub mod ops;
@@ -16,6 +17,7 @@ pub mod pushed;
 pub use buckets::{Bucket, Buckets, Rates};
 
 pub use ledger::{Claim, Exceeded, Ledger, Totals, Usage};
+pub use level::Level;
 pub use metering::{AppReport, Meter, Report};
 pub use network::{Network, NetworkError, client_address};
 pub use ops::{Lease, OpsWindows};

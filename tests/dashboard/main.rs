@@ -22,6 +22,7 @@ mod stage;
 mod tenants;
 mod usage;
 mod web;
+mod web_pages;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -177,6 +178,17 @@ scenarios! {
         a_session_ends_when_it_is_idle_and_when_its_owner_says_so,
         a_second_factor_is_asked_for_and_each_code_counts_once,
         another_tenants_pages_do_not_exist,
+    ],
+    web_pages: [
+        usage_is_shown_against_the_limits_and_gaps_stay_gaps,
+        a_page_that_lies_open_keeps_no_session_alive,
+        who_is_invited_looks_and_joins,
+        who_has_an_account_joins_and_logs_in,
+        an_invitation_is_withdrawn_and_codes_can_not_be_guessed,
+        an_api_key_is_shown_once_and_ends_when_it_is_revoked,
+        new_recovery_codes_take_the_place_of_the_old,
+        the_audit_log_is_exported_as_the_api_does,
+        an_operator_sees_where_nodes_are_and_whose_tenants_are,
     ],
 }
 

@@ -15,29 +15,29 @@ use wiresocket::dashboard::region::LicenseRegion;
 
 use super::stage::{ISSUER, PASSWORD, Stage, encoded};
 
-const EMAIL: &str = "ada@example.com";
+pub const EMAIL: &str = "ada@example.com";
 
 /// A browser: it keeps its cookie, and sends what the last page's forms hold.
 #[derive(Default)]
-struct Browser {
+pub struct Browser {
     cookie: String,
     form_token: String,
     origin: Option<&'static str>,
 }
 
-struct Page {
-    status: StatusCode,
+pub struct Page {
+    pub status: StatusCode,
     headers: HeaderMap,
-    html: String,
+    pub html: String,
 }
 
 impl Page {
-    fn header(&self, name: impl header::AsHeaderName) -> &str {
+    pub fn header(&self, name: impl header::AsHeaderName) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     #[track_caller]
-    fn leads_to(&self, path: &str) {
+    pub fn leads_to(&self, path: &str) {
         assert_eq!(
             (self.status, self.header(header::LOCATION)),
             (StatusCode::SEE_OTHER, path),
@@ -47,25 +47,30 @@ impl Page {
     }
 
     #[track_caller]
-    fn says(&self, words: &str) {
+    pub fn says(&self, words: &str) {
         assert!(self.html.contains(words), "no {words:?} in {}", self.html);
     }
 
     /// What follows `before`, up to the next `"` or `<`.
     #[track_caller]
-    fn after(&self, before: &str) -> String {
+    pub fn after(&self, before: &str) -> String {
         let rest = self.html.split_once(before).unwrap_or_else(|| panic!("no {before:?} in {}", self.html)).1;
         rest.split(['"', '<']).next().unwrap().to_owned()
     }
 }
 
 impl Browser {
-    async fn get(&mut self, stage: &Stage, path: &str) -> Page {
+    /// Another window of the same browser.
+    pub fn window(&self) -> Self {
+        Self { cookie: self.cookie.clone(), ..Self::default() }
+    }
+
+    pub async fn get(&mut self, stage: &Stage, path: &str) -> Page {
         self.send(stage, Request::get(path), Body::empty()).await
     }
 
     /// Sends a form; the token is that of the last page that was loaded.
-    async fn post(&mut self, stage: &Stage, path: &str, fields: &[(&str, &str)]) -> Page {
+    pub async fn post(&mut self, stage: &Stage, path: &str, fields: &[(&str, &str)]) -> Page {
         let token = self.form_token.clone();
         let fields = [&[("form_token", token.as_str())], fields].concat();
         let pairs: Vec<String> =
@@ -76,7 +81,7 @@ impl Browser {
         self.send(stage, request, Body::from(pairs.join("&"))).await
     }
 
-    async fn send(&mut self, stage: &Stage, request: axum::http::request::Builder, body: Body) -> Page {
+    pub async fn send(&mut self, stage: &Stage, request: axum::http::request::Builder, body: Body) -> Page {
         let peer = SocketAddr::from(([192, 0, 2, 7], 4000));
         let request = request.header(header::COOKIE, &self.cookie).extension(ConnectInfo(peer));
         let router = wiresocket::dashboard::router(Arc::clone(&stage.dashboard));
@@ -92,14 +97,14 @@ impl Browser {
         Page { status: parts.status, headers: parts.headers, html }
     }
 
-    async fn log_in(&mut self, stage: &Stage, email: &str, password: &str) -> Page {
+    pub async fn log_in(&mut self, stage: &Stage, email: &str, password: &str) -> Page {
         self.get(stage, "/login").await;
         self.post(stage, "/login", &[("email", email), ("password", password)]).await
     }
 }
 
 /// Somebody who owns an active tenant, logged in.
-async fn owner(stage: &Stage) -> (Uuid, Browser) {
+pub async fn owner(stage: &Stage) -> (Uuid, Browser) {
     let (tenant, _) = stage.tenant(EMAIL).await;
     let mut browser = Browser::default();
     browser.log_in(stage, EMAIL, PASSWORD).await.leads_to("/");
@@ -260,7 +265,7 @@ pub async fn a_session_ends_when_it_is_idle_and_when_its_owner_says_so(stage: St
 }
 
 /// What an authenticator app shows (RFC 6238), for a secret in base32.
-fn code(secret: &str, unix_s: i64) -> String {
+pub fn code(secret: &str, unix_s: i64) -> String {
     let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
     for letter in secret.bytes() {
         let value = if letter.is_ascii_digit() { letter - b'2' + 26 } else { letter - b'A' };

@@ -22,7 +22,7 @@ use crate::control::metrics;
 use crate::control::settings::Live;
 use crate::control::state::{Health, Question};
 use crate::control::timestamp::iso8601;
-use crate::limits::{Bucket, Network, client_address};
+use crate::limits::{Bucket, Level, Network, client_address};
 use crate::protocol::close::Refusal;
 use crate::protocol::document::DocumentName;
 
@@ -207,12 +207,7 @@ async fn usage(State(node): State<Node>, request: Parts) -> Result<Json<Value>, 
 
 /// One line of `/usage`: `percent` has one decimal, the status is decided on the exact figure.
 pub(super) fn share(current: u32, limit: u32) -> Value {
-    let (used, whole) = (u64::from(current) * 100, u64::from(limit));
-    let status = match used {
-        used if used < whole * 75 => "healthy",
-        used if used < whole * 90 => "warning",
-        _ => "critical",
-    };
+    let status = Level::of(current.into(), limit.into()).as_str();
     let percent = (f64::from(current) * 1000.0 / f64::from(limit.max(1))).round() / 10.0;
     json!({ "current": current, "limit": limit, "percent": percent, "status": status })
 }

@@ -1,6 +1,6 @@
 //! What the dashboard serves, and the limits on who asks.
 
-mod api;
+pub(super) mod api;
 mod billing;
 mod jwks;
 mod nodes;

@@ -55,6 +55,8 @@ struct SecondFactorPage<'a> {
 struct RecoveryCodesPage {
     shell: Shell,
     codes: Vec<String>,
+    /// In the place of others, which are dead.
+    are_renewed: bool,
 }
 
 pub(super) async fn show(member: Member, Query(done): Query<Done>) -> Result<Response, Failure> {
@@ -176,7 +178,9 @@ pub(super) async fn confirm_second_factor(
 ) -> Result<Response, Failure> {
     let (dashboard, account) = (member.dashboard(), member.account());
     match totp::confirm(dashboard, &member.actor(), account.id, form.get("code")).await {
-        Ok(codes) => Ok(page(&RecoveryCodesPage { shell: member.shell("account"), codes })),
+        Ok(codes) => {
+            Ok(page(&RecoveryCodesPage { shell: member.shell("account"), codes, are_renewed: false }))
+        }
         Err(error @ TotpError::Code) => {
             form.forget("code");
             form.wrong("code", error);
@@ -186,17 +190,36 @@ pub(super) async fn confirm_second_factor(
     }
 }
 
+/// Whether the field holds the account's password; if not, it says so.
+async fn is_owner(member: &Member, form: &mut Fields, field: &'static str) -> Result<bool, Failure> {
+    let (dashboard, account) = (member.dashboard(), member.account());
+    dashboard.may_try(member.guest.address, &account.email).map_err(Failure::too_many)?;
+    let is_owner = accounts::authenticate(dashboard, &account.email, form.get(field)).await?.is_some();
+    if !is_owner {
+        dashboard.count_failure(member.guest.address, &account.email);
+        form.wrong(field, "this is not your password");
+    }
+    Ok(is_owner)
+}
+
+pub(super) async fn new_recovery_codes(
+    Posted(member, mut form): Posted<Member>,
+) -> Result<Response, Failure> {
+    if !is_owner(&member, &mut form, "codes_password").await? {
+        return Ok(again(&account_page(&member, member.shell("account"), form).await?));
+    }
+    let account = member.account().id;
+    let codes = totp::renew_recovery_codes(member.dashboard(), &member.actor(), account).await?;
+    Ok(page(&RecoveryCodesPage { shell: member.shell("account"), codes, are_renewed: true }))
+}
+
 pub(super) async fn turn_second_factor_off(
     Posted(member, mut form): Posted<Member>,
 ) -> Result<Response, Failure> {
-    let (dashboard, account) = (member.dashboard(), member.account());
-    dashboard.may_try(member.guest.address, &account.email).map_err(Failure::too_many)?;
-    if accounts::authenticate(dashboard, &account.email, form.get("off_password")).await?.is_none() {
-        dashboard.count_failure(member.guest.address, &account.email);
-        form.wrong("off_password", "this is not your password");
+    if !is_owner(&member, &mut form, "off_password").await? {
         return Ok(again(&account_page(&member, member.shell("account"), form).await?));
     }
-    totp::turn_off(dashboard, &member.actor(), account.id).await?;
+    totp::turn_off(member.dashboard(), &member.actor(), member.account().id).await?;
     everywhere_else(&member, "second-factor-off").await
 }
 

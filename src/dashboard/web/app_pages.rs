@@ -6,15 +6,16 @@ use axum::response::Response;
 use uuid::Uuid;
 
 use super::form::Fields;
+use super::gauge::Gauge;
 use super::page::{Done, Failure, Place, Shell, again, page, redirect};
 use super::text::{Moment, grouped, money};
 use super::visit::{Member, Posted};
 use crate::auth::origin;
 use crate::dashboard::access::Action;
 use crate::dashboard::apps::{self, App, Credentials};
-use crate::dashboard::nodes;
 use crate::dashboard::plans::{self, Plan};
 use crate::dashboard::subscriptions::{self, Subscription, SubscriptionState};
+use crate::dashboard::{nodes, usage};
 
 /// What stands for a node's address until there is one.
 const SOME_NODE: &str = "wss://YOUR-NODE";
@@ -26,6 +27,7 @@ struct AppPage {
     place: Place,
     app: App,
     subscription: Option<Subscription>,
+    gauges: [Gauge; 3],
     /// Whether pages of the dashboard may use the app's tokens, as its playground must.
     playground_allowed: bool,
     playground_host: String,
@@ -138,6 +140,7 @@ pub(super) async fn show(
     Ok(page(&AppPage {
         shell: member.shell("apps").within(&place).after(&done),
         subscription: subscriptions::current(dashboard, app.id).await?,
+        gauges: Gauge::all(&usage::live(dashboard, &member.actor(), &app).await?),
         playground_allowed: origin::check(&domains, Some(issuer), false).is_ok(),
         playground_host: issuer.split_once("://").map_or(issuer, |(_, host)| host).to_owned(),
         place,

@@ -7,13 +7,14 @@ use uuid::Uuid;
 
 use super::app_pages::CredentialsPage;
 use super::form::Fields;
+use super::gauge::Gauge;
 use super::page::{Done, Failure, Place, Shell, again, page, redirect};
 use super::visit::{Member, Posted};
 use crate::dashboard::access::Action;
 use crate::dashboard::apps::{self, App, AppError, NewApp};
 use crate::dashboard::domains::{AllowedDomain, DomainError};
 use crate::dashboard::region::LicenseRegion;
-use crate::dashboard::subscriptions;
+use crate::dashboard::usage;
 
 const DOMAIN_FIELDS: [&str; apps::DOMAINS_MAX] = ["domain_1", "domain_2", "domain_3"];
 
@@ -28,6 +29,7 @@ struct AppsPage {
 struct Row {
     app: App,
     plan: Option<String>,
+    gauges: [Gauge; 3],
 }
 
 /// The form of a new app, or, with its version, of one that is there.
@@ -49,8 +51,8 @@ pub(super) async fn list(
     let place = member.place(&tenant).await?;
     let mut rows = Vec::new();
     for app in apps::list(member.dashboard(), &member.actor(), place.tenant.id).await? {
-        let plan = subscriptions::current(member.dashboard(), app.id).await?.map(|found| found.plan.name);
-        rows.push(Row { app, plan });
+        let live = usage::live(member.dashboard(), &member.actor(), &app).await?;
+        rows.push(Row { app, gauges: Gauge::all(&live), plan: live.plan.map(|plan| plan.name) });
     }
     let shell = member.shell("apps").within(&place).after(&done);
     Ok(page(&AppsPage { shell, place, apps: rows }))

@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn every_file_that_pages_name_is_there() {
-        for source in ["style.css", "app.js", "icon.svg"] {
+        for source in ["style.css", "app.js", "icon.svg", "usage.css", "usage.js"] {
             assert!(
                 address(source).starts_with("/assets/") && address(source) != "/assets/missing",
                 "{source}"

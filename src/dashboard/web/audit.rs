@@ -1,13 +1,14 @@
 //! The audit log: of a tenant, and of the whole platform.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Path, Query};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::form::Fields;
@@ -15,12 +16,10 @@ use super::page::{Failure, Place, Shell, page_with};
 use super::text::{Moment, day_start};
 use super::visit::Member;
 use crate::dashboard::audit::{self, Entry, Wanted};
+use crate::dashboard::http::api::audit::{Format, all_of};
 use crate::dashboard::{accounts, members};
 
 const PAGE_ROWS: i64 = 50;
-/// An export reads this many at once, and this many in all; a filter by time gets at the rest.
-const EXPORT_ROWS: i64 = 1000;
-const EXPORT_ROWS_MAX: usize = 100_000;
 const DAY_S: i64 = 86_400;
 
 /// What the filter's form holds.
@@ -35,6 +34,9 @@ pub(super) struct Asked {
     #[serde(default)]
     until: String,
     before: Option<i64>,
+    /// Of an export: `csv`, else JSON lines.
+    #[serde(default)]
+    format: String,
 }
 
 #[derive(Template)]
@@ -230,35 +232,21 @@ pub(super) async fn export_of_platform(
     export(&member, None, asked).await
 }
 
-/// One JSON object a line, newest first, with the hashes that chain them.
+/// The same file that the API exports.
 async fn export(member: &Member, tenant: Option<Uuid>, asked: Asked) -> Result<Response, Failure> {
-    let wanted = asked.wanted(member, tenant, &mut Fields::default()).await?;
-    let (mut lines, mut count, mut before) = (String::new(), 0, asked.before);
-    while count < EXPORT_ROWS_MAX {
-        let entries = audit::find(member.dashboard(), &member.actor(), &wanted, before, EXPORT_ROWS).await?;
-        let Some(last) = entries.last() else { break };
-        before = Some(last.seq);
-        count += entries.len();
-        for entry in &entries {
-            let event = &entry.event;
-            let line = json!({
-                "seq": entry.seq, "at": Moment(event.at).iso(), "actor": event.actor, "address": event.address,
-                "tenant": event.tenant, "action": event.action, "target": event.target, "detail": event.detail,
-                "previous_hash": entry.previous_hash, "hash": entry.hash,
-            });
-            lines.push_str(&line.to_string());
-            lines.push('\n');
-        }
+    let mut form = asked.form();
+    let wanted = asked.wanted(member, tenant, &mut form).await?;
+    if !form.is_good() {
+        return Err(Failure::told("the dates of the filter are none; write one such as 2026-11-22"));
     }
-    let kind = [
-        (header::CONTENT_TYPE, "application/x-ndjson"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.jsonl\""),
-    ];
-    Ok((kind, lines).into_response())
+    let format = if asked.format == "csv" { Format::Csv } else { Format::Ndjson };
+    Ok(all_of(Arc::clone(&member.guest.dashboard), member.actor(), wanted, format).await?)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -7,10 +7,12 @@ import { fileURLToPath } from 'node:url'
 
 const root = path.dirname(fileURLToPath(import.meta.url))
 const dist = path.join(root, 'dist')
+// The bundler leaves comments out; what the licence asks for stays.
+const UPLOT = '/* with uPlot, https://github.com/leeoniya/uPlot, Copyright (c) Leon Sorokin, MIT licence */'
 
 await rm(dist, { recursive: true, force: true })
 await mkdir(dist, { recursive: true })
-for (const source of ['style.css', 'app.js', 'icon.svg']) {
+for (const source of ['style.css', 'app.js', 'icon.svg', 'usage.css', 'usage.js']) {
   await build({
     absWorkingDir: root,
     entryPoints: [path.join(root, 'assets', source)],
@@ -22,6 +24,7 @@ for (const source of ['style.css', 'app.js', 'icon.svg']) {
     target: ['es2022', 'chrome111', 'firefox113', 'safari16.4'],
     loader: { '.svg': 'copy' },
     legalComments: 'none',
+    banner: source.startsWith('usage.') ? { js: UPLOT, css: UPLOT } : {},
     logLevel: 'warning'
   })
 }

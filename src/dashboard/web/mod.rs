@@ -11,6 +11,7 @@
 //! Absent: rules and SQL, which are the domain modules'.
 
 mod account;
+mod api_keys;
 mod app_pages;
 mod apps;
 mod assets;
@@ -18,8 +19,10 @@ mod audit;
 mod cookie;
 mod entry;
 mod form;
+mod gauge;
 mod headers;
 mod inspector;
+mod invitations;
 mod keys;
 mod login;
 mod members;
@@ -30,6 +33,7 @@ mod playground;
 mod qr;
 mod tenants;
 mod text;
+mod usage;
 mod visit;
 
 use std::sync::Arc;
@@ -71,6 +75,9 @@ fn at_the_door() -> Router<Arc<Dashboard>> {
         .route("/account/second-factor", get(account::second_factor).post(account::begin_second_factor))
         .route("/account/second-factor/confirm", post(account::confirm_second_factor))
         .route("/account/second-factor/off", post(account::turn_second_factor_off))
+        .route("/account/second-factor/codes", post(account::new_recovery_codes))
+        .route("/invitation", get(invitations::code_form).post(invitations::look))
+        .route("/invitation/accept", post(invitations::accept))
         .route("/account/sessions/end", post(account::end_session))
         .route("/account/sessions/end-all", post(account::end_all_sessions))
 }
@@ -83,6 +90,10 @@ fn of_a_tenant() -> Router<Arc<Dashboard>> {
         .route("/tenants/{tenant}/members", get(members::list))
         .route("/tenants/{tenant}/members/role", post(members::change_role))
         .route("/tenants/{tenant}/members/remove", post(members::remove))
+        .route("/tenants/{tenant}/members/invite", post(members::invite))
+        .route("/tenants/{tenant}/members/withdraw", post(members::withdraw))
+        .route("/tenants/{tenant}/api-keys", get(api_keys::list).post(api_keys::create))
+        .route("/tenants/{tenant}/api-keys/revoke", post(api_keys::revoke))
         .route("/tenants/{tenant}/keys", get(keys::list))
         .route("/tenants/{tenant}/keys/rotate", post(keys::rotate))
         .route("/tenants/{tenant}/keys/revoke", post(keys::revoke))
@@ -103,6 +114,8 @@ fn of_an_app() -> Router<Arc<Dashboard>> {
         .route("/tenants/{tenant}/apps/{app}/quick-start", get(app_pages::quick_start))
         .route("/tenants/{tenant}/apps/{app}/playground", post(playground::open))
         .route("/tenants/{tenant}/apps/{app}/delete", post(app_pages::delete))
+        .route("/tenants/{tenant}/apps/{app}/usage", get(usage::show))
+        .route("/tenants/{tenant}/apps/{app}/usage/points", get(usage::points))
 }
 
 fn of_the_platform() -> Router<Arc<Dashboard>> {

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::page::{Done, Failure, Shell, page, redirect};
 use super::text::Moment;
 use super::visit::{Member, Posted};
-use crate::dashboard::members;
 use crate::dashboard::tenants::{self, Tenant, TenantState};
+use crate::dashboard::{apps, members};
 
 const PAGE_ROWS: i64 = 50;
 
@@ -19,10 +19,17 @@ const PAGE_ROWS: i64 = 50;
 struct OperatorTenantsPage {
     shell: Shell,
     waiting: Vec<Waiting>,
-    tenants: Vec<Tenant>,
+    rows: Vec<Row>,
     /// The last id of the page, if there are more.
     next: Option<Uuid>,
     is_first: bool,
+}
+
+/// A tenant with what an operator looks for first.
+struct Row {
+    tenant: Tenant,
+    owners: String,
+    apps: i64,
 }
 
 /// A tenant that waits, with whom to ask about it.
@@ -65,10 +72,24 @@ pub(super) async fn tenants(
     Ok(page(&OperatorTenantsPage {
         shell: member.shell("operator-tenants").after(&done),
         waiting,
-        tenants: all,
+        rows: rows(&member, all).await?,
         next,
         is_first: after.after.is_none(),
     }))
+}
+
+/// A page of tenants, by id, with their owners and how many apps they have.
+async fn rows(member: &Member, tenants: Vec<Tenant>) -> Result<Vec<Row>, Failure> {
+    let (Some(first), Some(last)) = (tenants.first(), tenants.last()) else { return Ok(Vec::new()) };
+    let (dashboard, actor) = (member.dashboard(), member.actor());
+    let mut owners = members::owners(dashboard, &actor, first.id, last.id).await?;
+    let apps = apps::counts(dashboard, &actor, first.id, last.id).await?;
+    let row = |tenant: Tenant| Row {
+        owners: owners.remove(&tenant.id).unwrap_or_default().join(", "),
+        apps: apps.get(&tenant.id).copied().unwrap_or(0),
+        tenant,
+    };
+    Ok(tenants.into_iter().map(row).collect())
 }
 
 pub(super) async fn approve(

@@ -8,9 +8,12 @@ use super::assets;
 use super::form::sentence;
 use crate::dashboard::access::{Action, Denied, Role, may};
 use crate::dashboard::accounts::{Account, AccountError};
+use crate::dashboard::api_keys::ApiKeyError;
 use crate::dashboard::apps::AppError;
 use crate::dashboard::audit::FindError;
+use crate::dashboard::invitations::InvitationError;
 use crate::dashboard::keys::KeysError;
+use crate::dashboard::mail::MailError;
 use crate::dashboard::members::MemberError;
 use crate::dashboard::nodes::NodeError;
 use crate::dashboard::sign_up::SignUpError;
@@ -19,6 +22,7 @@ use crate::dashboard::subscriptions::SubscriptionError;
 use crate::dashboard::tenants::{Tenant, TenantError, TenantState};
 use crate::dashboard::tokens::TokenError;
 use crate::dashboard::totp::TotpError;
+use crate::dashboard::usage::UsageError;
 
 /// What happened before a redirect, by the word in its query: texts are ours alone, nobody can put words into a page.
 const NOTICES: &[(&str, &str)] = &[
@@ -32,6 +36,12 @@ const NOTICES: &[(&str, &str)] = &[
     ("plan-chosen", "The app has its plan. It can get tokens now."),
     ("plan-cancelled", "The plan is cancelled. It runs to the end of its period."),
     ("role-changed", "The role is changed. It counts from now on."),
+    ("invited", "The mail is out. They are a member once they accept."),
+    ("invitation-withdrawn", "The invitation is withdrawn. Its link is dead."),
+    ("member-added", "They are a member now."),
+    ("joined", "Welcome. You are a member now."),
+    ("joined-log-in", "You are a member now. Log in to go on."),
+    ("api-key-revoked", "The key is revoked, and every key that was made with it."),
     ("member-removed", "They are no member any more."),
     (
         "key-rotating",
@@ -135,6 +145,7 @@ impl Shell {
             ("apps", "Apps", Action::ReadApps),
             ("members", "Members", Action::ReadTenant),
             ("keys", "Keys", Action::ReadKeys),
+            ("api-keys", "API keys", Action::ManageApiKeys),
             ("inspector", "Token inspector", Action::ReadKeys),
             ("audit", "Audit", Action::ReadAudit),
         ];
@@ -396,6 +407,49 @@ impl From<TokenError> for Failure {
         match error {
             TokenError::Store(error) => error.into(),
             TokenError::Key(error) => error.into(),
+            other => Self::told(&other.to_string()),
+        }
+    }
+}
+
+impl From<UsageError> for Failure {
+    fn from(error: UsageError) -> Self {
+        match error {
+            UsageError::Denied(error) => error.into(),
+            UsageError::Store(error) => error.into(),
+            UsageError::Node(error) => error.into(),
+            other @ UsageError::Report => Self::told(&other.to_string()),
+        }
+    }
+}
+
+impl From<ApiKeyError> for Failure {
+    fn from(error: ApiKeyError) -> Self {
+        match error {
+            ApiKeyError::Denied(error) => error.into(),
+            ApiKeyError::Store(error) => error.into(),
+            other => Self::told(&other.to_string()),
+        }
+    }
+}
+
+impl From<InvitationError> for Failure {
+    fn from(error: InvitationError) -> Self {
+        match error {
+            InvitationError::Denied(error) => error.into(),
+            InvitationError::Store(error) => error.into(),
+            InvitationError::Account(error) => error.into(),
+            InvitationError::Membership(error) => error.into(),
+            InvitationError::Mail(error @ (MailError::NotConfigured | MailError::Recipient(_))) => {
+                Self::told(&error.to_string())
+            }
+            InvitationError::Mail(error) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(%error, source, "an invitation could not be sent");
+                Self::told(
+                    "the mail could not be sent, so nobody is invited; try again, or ask the operator of this dashboard",
+                )
+            }
             other => Self::told(&other.to_string()),
         }
     }

@@ -22,6 +22,9 @@ use crate::dashboard::http::Client;
 use crate::dashboard::sessions::{self, Session};
 use crate::dashboard::{Dashboard, random, tenants};
 
+/// What scripts send along that load a part of an open page again.
+const REFRESH: &str = "x-refresh";
+
 /// The one page that somebody with a one-time password is let on to.
 const NEW_PASSWORD: &str = "/account/password";
 
@@ -57,7 +60,7 @@ impl FromRequestParts<Arc<Dashboard>> for Guest {
         let Ok(Client(address)) = Client::from_request_parts(parts, dashboard).await;
         let given = cookie::read(&parts.headers, &dashboard.config.issuer);
         let session = match &given {
-            Some(id) => sessions::find(dashboard, id).await?,
+            Some(id) => sessions::find(dashboard, id, !parts.headers.contains_key(REFRESH)).await?,
             None => None,
         };
         let browser = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());

@@ -1,5 +1,5 @@
 // `wiresocket dashboard` on a database of its own, and `wiresocket admin` beside it.
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -20,6 +20,7 @@ export async function startDashboard (sections = {}) {
   const config = join(directory, 'dashboard.toml')
   await writeFile(config, toml({
     dashboard: { listen: `127.0.0.1:${port}`, issuer, operator_email: 'ops@example.com' },
+    mail: { from: 'WireSocket <no-reply@example.com>', directory: join(directory, 'mail') },
     database: { home: `sqlite:${join(directory, 'home.db')}` },
     'master_keys.1': { file: masterKey },
     ...sections,
@@ -30,6 +31,14 @@ export async function startDashboard (sections = {}) {
     server.first(server.stdout, (line) => /one-time password (\S+)/.exec(line)?.[1]),
     server.first(server.stderr, (line) => line.startsWith('{') && line.includes('listening'))
   ])
+  /** The text of the only letter to somebody. Long lines are quoted-printable; only the soft breaks matter. */
+  const letterTo = async (email) => {
+    const files = await readdir(join(directory, 'mail'))
+    const letters = await Promise.all(files.map((file) => readFile(join(directory, 'mail', file), 'utf8')))
+    const found = letters.filter((letter) => letter.includes(`To: ${email}`))
+    if (found.length !== 1) throw new Error(`there are ${found.length} letters to ${email}`)
+    return found[0].replaceAll('=\r\n', '').replaceAll('=3D', '=')
+  }
   const admin = async (...args) => JSON.parse(await run(['admin', '--config', config, ...args]))
   /** The `[dashboard]` section of a node that joins with this secret; one of several nodes needs a name of its own. */
   const enrolment = async (secret, name = 'node') => {
@@ -41,7 +50,7 @@ export async function startDashboard (sections = {}) {
     await server.stop()
     await rm(directory, { recursive: true })
   }
-  return { issuer, operatorPassword, admin, enrolment, stop }
+  return { issuer, operatorPassword, admin, enrolment, letterTo, stop }
 }
 
 /** An approved tenant with an app on a plan: `{ tenantId, appId, clientId, clientSecret }`. */

@@ -81,6 +81,20 @@ test('from sign-up to a token, a rotated key and the audit log', async (t) => {
   await fill(page, { Code: totp(secret, 1) }) // the present one is spent
   await press(page, 'Go on')
 
+  // New recovery codes take the password.
+  await page.getByRole('heading', { name: 'No apps yet' }).waitFor()
+  await follow(page, 'ada@example.com')
+  await question(page, 'Make new recovery codes')
+  await page.locator('#field-codes_password').fill('not the password')
+  await press(page, 'Make new codes')
+  await page.locator('#error-codes_password').waitFor()
+  await look(page, 'account-secured')
+  await page.locator('#field-codes_password').fill(PASSWORD)
+  await press(page, 'Make new codes')
+  await page.getByText('The old ones are dead.').waitFor()
+  await look(page, 'recovery-codes-new')
+  await visit(page, dashboard.issuer)
+
   // An app on the free plan.
   await page.getByRole('heading', { name: 'No apps yet' }).waitFor()
   await look(page, 'apps-empty')

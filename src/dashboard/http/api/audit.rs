@@ -23,7 +23,7 @@ use super::tenants::known;
 use super::{Here, Problem};
 use crate::dashboard::Dashboard;
 use crate::dashboard::access::Actor;
-use crate::dashboard::audit::{self, Entry, Wanted};
+use crate::dashboard::audit::{self, Entry, FindError, Wanted};
 
 /// Entries that an export reads at once.
 const EXPORTED_AT_ONCE: i64 = 500;
@@ -125,7 +125,7 @@ struct ExportQuery {
 
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Format {
+pub(in crate::dashboard) enum Format {
     Ndjson,
     Csv,
 }
@@ -188,7 +188,8 @@ async fn export(
     Asked(query): Asked<ExportQuery>,
 ) -> Result<Response, Problem> {
     known(&dashboard, &actor, tenant).await?;
-    all_of(dashboard, actor, Some(tenant), query).await
+    let format = query.format.unwrap_or(Format::Ndjson);
+    Ok(all_of(dashboard, actor, query.wanted(Some(tenant)), format).await?)
 }
 
 /// Export what changed anywhere
@@ -202,7 +203,8 @@ async fn export_all(
     Caller(actor): Caller,
     Asked(query): Asked<ExportQuery>,
 ) -> Result<Response, Problem> {
-    all_of(dashboard, actor, None, query).await
+    let format = query.format.unwrap_or(Format::Ndjson);
+    Ok(all_of(dashboard, actor, query.wanted(None), format).await?)
 }
 
 async fn page_of(
@@ -218,14 +220,13 @@ async fn page_of(
     Ok(paging.render(found.into_iter().map(AuditEntry::from).collect(), |entry| entry.seq.to_string()))
 }
 
-async fn all_of(
+/// A file with all that is wanted, newest first, sent while it is read.
+pub(in crate::dashboard) async fn all_of(
     dashboard: Arc<Dashboard>,
     actor: Actor,
-    tenant: Option<Uuid>,
-    query: ExportQuery,
-) -> Result<Response, Problem> {
-    let format = query.format.unwrap_or(Format::Ndjson);
-    let wanted = query.wanted(tenant);
+    wanted: Wanted,
+    format: Format,
+) -> Result<Response, FindError> {
     // The first part is read here, so that a refusal is one.
     let first = audit::find(&dashboard, &actor, &wanted, None, EXPORTED_AT_ONCE).await?;
     // One part waits while another is sent: an export takes no more memory, however long it is.

@@ -13,7 +13,7 @@
 
 mod api_keys;
 mod apps;
-mod audit;
+pub(in crate::dashboard) mod audit;
 mod entity;
 mod identity;
 mod input;

@@ -15,29 +15,29 @@ use wiresocket::dashboard::region::LicenseRegion;
 
 use super::stage::{ISSUER, PASSWORD, Stage, encoded};
 
-const EMAIL: &str = "ada@example.com";
+pub const EMAIL: &str = "ada@example.com";
 
 /// A browser: it keeps its cookie, and sends what the last page's forms hold.
 #[derive(Default)]
-struct Browser {
-    cookie: String,
-    form_token: String,
-    origin: Option<&'static str>,
+pub struct Browser {
+    pub cookie: String,
+    pub form_token: String,
+    pub origin: Option<&'static str>,
 }
 
-struct Page {
-    status: StatusCode,
-    headers: HeaderMap,
-    html: String,
+pub struct Page {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub html: String,
 }
 
 impl Page {
-    fn header(&self, name: impl header::AsHeaderName) -> &str {
+    pub fn header(&self, name: impl header::AsHeaderName) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     #[track_caller]
-    fn leads_to(&self, path: &str) {
+    pub fn leads_to(&self, path: &str) {
         assert_eq!(
             (self.status, self.header(header::LOCATION)),
             (StatusCode::SEE_OTHER, path),
@@ -47,25 +47,25 @@ impl Page {
     }
 
     #[track_caller]
-    fn says(&self, words: &str) {
+    pub fn says(&self, words: &str) {
         assert!(self.html.contains(words), "no {words:?} in {}", self.html);
     }
 
     /// What follows `before`, up to the next `"` or `<`.
     #[track_caller]
-    fn after(&self, before: &str) -> String {
+    pub fn after(&self, before: &str) -> String {
         let rest = self.html.split_once(before).unwrap_or_else(|| panic!("no {before:?} in {}", self.html)).1;
         rest.split(['"', '<']).next().unwrap().to_owned()
     }
 }
 
 impl Browser {
-    async fn get(&mut self, stage: &Stage, path: &str) -> Page {
+    pub async fn get(&mut self, stage: &Stage, path: &str) -> Page {
         self.send(stage, Request::get(path), Body::empty()).await
     }
 
     /// Sends a form; the token is that of the last page that was loaded.
-    async fn post(&mut self, stage: &Stage, path: &str, fields: &[(&str, &str)]) -> Page {
+    pub async fn post(&mut self, stage: &Stage, path: &str, fields: &[(&str, &str)]) -> Page {
         let token = self.form_token.clone();
         let fields = [&[("form_token", token.as_str())], fields].concat();
         let pairs: Vec<String> =
@@ -92,14 +92,14 @@ impl Browser {
         Page { status: parts.status, headers: parts.headers, html }
     }
 
-    async fn log_in(&mut self, stage: &Stage, email: &str, password: &str) -> Page {
+    pub async fn log_in(&mut self, stage: &Stage, email: &str, password: &str) -> Page {
         self.get(stage, "/login").await;
         self.post(stage, "/login", &[("email", email), ("password", password)]).await
     }
 }
 
 /// Somebody who owns an active tenant, logged in.
-async fn owner(stage: &Stage) -> (Uuid, Browser) {
+pub async fn owner(stage: &Stage) -> (Uuid, Browser) {
     let (tenant, _) = stage.tenant(EMAIL).await;
     let mut browser = Browser::default();
     browser.log_in(stage, EMAIL, PASSWORD).await.leads_to("/");
@@ -151,7 +151,7 @@ pub async fn who_signs_up_makes_an_app_once_approved(stage: Stage) {
     assert!(!page.html.contains(&secret), "a secret is shown once");
     ada.get(&stage, &format!("{app}/plan")).await;
     let chosen = ada.post(&stage, &format!("{app}/plan"), &[("plan", "starter")]).await;
-    assert_eq!(chosen.status, StatusCode::UNPROCESSABLE_ENTITY, "a paid plan begins with a payment");
+    chosen.leads_to(&format!("{app}/plan/confirm?plan=starter"));
     ada.post(&stage, &format!("{app}/plan"), &[("plan", "free")])
         .await
         .leads_to(&format!("{app}?done=plan-chosen"));

@@ -10,9 +10,11 @@ use crate::dashboard::access::{Action, Denied, Role, may};
 use crate::dashboard::accounts::{Account, AccountError};
 use crate::dashboard::apps::AppError;
 use crate::dashboard::audit::FindError;
+use crate::dashboard::billing::invoices::InvoiceError;
 use crate::dashboard::keys::KeysError;
 use crate::dashboard::members::MemberError;
 use crate::dashboard::nodes::NodeError;
+use crate::dashboard::plans::PlanError;
 use crate::dashboard::sign_up::SignUpError;
 use crate::dashboard::store::StoreError;
 use crate::dashboard::subscriptions::SubscriptionError;
@@ -31,6 +33,20 @@ const NOTICES: &[(&str, &str)] = &[
     ("app-deleted", "The app is deleted. Its tokens run on until they expire, and there are no new ones."),
     ("plan-chosen", "The app has its plan. It can get tokens now."),
     ("plan-cancelled", "The plan is cancelled. It runs to the end of its period."),
+    ("plan-goes-on", "The cancellation is taken back. The plan goes on."),
+    ("plan-changed", "The plan is changed. New tokens carry its limits, and nodes know them in a moment."),
+    ("plan-invoiced", "The plan is changed. This is its invoice."),
+    (
+        "payment-under-way",
+        "This invoice is marked as paid once the payment provider has told us. Load this page again to see.",
+    ),
+    ("invoice-paid", "The invoice is paid."),
+    ("invoice-part-paid", "The payment is written down. The rest is still due."),
+    ("invoice-written-off", "The invoice is written off. Nothing is due any more."),
+    ("plan-made", "The plan is on offer."),
+    ("plan-version-made", "The new version is what can be chosen now. Who has an older one keeps it."),
+    ("plan-offered", "The plan is back on offer."),
+    ("plan-retired", "The plan is retired. Who has it keeps it."),
     ("role-changed", "The role is changed. It counts from now on."),
     ("member-removed", "They are no member any more."),
     (
@@ -74,7 +90,9 @@ impl Place {
 
     /// Where whoever comes to the tenant goes first: not everybody may see apps.
     pub fn first_page(&self) -> String {
-        self.at(if may(self.role, Action::ReadApps) { "apps" } else { "members" })
+        let pages = [("apps", Action::ReadApps), ("billing", Action::ReadBilling)];
+        let first = pages.into_iter().find(|(_, action)| may(self.role, *action));
+        self.at(first.map_or("members", |(page, _)| page))
     }
 }
 
@@ -133,6 +151,7 @@ impl Shell {
     pub fn tenant_links(&self) -> Vec<Link> {
         let pages: &[(&str, &str, Action)] = &[
             ("apps", "Apps", Action::ReadApps),
+            ("billing", "Billing", Action::ReadBilling),
             ("members", "Members", Action::ReadTenant),
             ("keys", "Keys", Action::ReadKeys),
             ("inspector", "Token inspector", Action::ReadKeys),
@@ -152,6 +171,8 @@ impl Shell {
         let pages = [
             ("/operator/tenants", "All tenants", "operator-tenants"),
             ("/operator/nodes", "Nodes", "operator-nodes"),
+            ("/operator/plans", "Plans", "operator-plans"),
+            ("/operator/invoices", "Open invoices", "operator-invoices"),
             ("/operator/audit", "Audit of all", "operator-audit"),
         ];
         let link = |(to, label, section): (&str, &'static str, &str)| Link {
@@ -338,6 +359,28 @@ impl From<SubscriptionError> for Failure {
         match error {
             SubscriptionError::Denied(error) => error.into(),
             SubscriptionError::Store(error) => error.into(),
+            other => Self::told(&other.to_string()),
+        }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Denied(error) => error.into(),
+            PlanError::Store(error) => error.into(),
+            PlanError::Missing(_) => Self::missing(&error.to_string()),
+            other => Self::told(&other.to_string()),
+        }
+    }
+}
+
+impl From<InvoiceError> for Failure {
+    fn from(error: InvoiceError) -> Self {
+        match error {
+            InvoiceError::Denied(error) => error.into(),
+            InvoiceError::Store(error) => error.into(),
+            InvoiceError::Missing => Self::missing(&error.to_string()),
             other => Self::told(&other.to_string()),
         }
     }

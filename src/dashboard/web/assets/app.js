@@ -13,6 +13,12 @@ for (const button of document.querySelectorAll('button[data-copy]')) {
   })
 }
 
+// Printing what is shown.
+for (const button of document.querySelectorAll('button[data-print]')) {
+  button.hidden = false
+  button.addEventListener('click', () => window.print())
+}
+
 // Times in the reader's own zone; the server wrote them in UTC, which stays in the title.
 for (const time of document.querySelectorAll('time[datetime]')) {
   const at = new Date(time.dateTime)

@@ -20,14 +20,14 @@ pub const EMAIL: &str = "ada@example.com";
 /// A browser: it keeps its cookie, and sends what the last page's forms hold.
 #[derive(Default)]
 pub struct Browser {
-    pub cookie: String,
-    pub form_token: String,
-    pub origin: Option<&'static str>,
+    cookie: String,
+    form_token: String,
+    origin: Option<&'static str>,
 }
 
 pub struct Page {
     pub status: StatusCode,
-    pub headers: HeaderMap,
+    headers: HeaderMap,
     pub html: String,
 }
 

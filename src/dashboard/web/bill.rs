@@ -18,8 +18,8 @@ pub(super) struct Bill {
 #[derive(Debug)]
 struct Row {
     description: String,
-    /// To the second, where seconds were counted.
-    exact: Option<String>,
+    /// To the second, where seconds were counted: from, to, and how many.
+    exact: Option<(String, String, String)>,
     amount: String,
     is_credit: bool,
 }
@@ -38,8 +38,7 @@ impl Row {
     fn new(line: &Line, currency: &str) -> Self {
         let is_part = matches!(line.kind, LineKind::Unused | LineKind::Remaining);
         let exact = line.span.filter(|_| is_part).map(|span| {
-            let (from, to) = (Moment(span.start).exact(), Moment(span.end).exact());
-            format!("{from} to {to}: {} seconds", grouped(span.end - span.start))
+            (Moment(span.start).exact(), Moment(span.end).exact(), grouped(span.end - span.start))
         });
         Self {
             description: line.description.clone(),

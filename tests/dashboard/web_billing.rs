@@ -259,6 +259,12 @@ pub async fn who_pays_late_is_told_until_when(stage: Stage) {
         page.says(&format!("<a href=\"{}\">Pay invoice 1</a>: $29.00 is due.", page_of(app, issued)));
     }
     browser.get(&stage, &billing).await.says("$29.00 overdue");
+    let page = browser.get(&stage, &plan_of(app)).await;
+    page.says(&format!("<a href=\"{}\">Pay invoice 1</a> first.", page_of(app, issued)));
+    assert!(!page.html.contains("Choose Pro"), "{}", page.html);
+    let second = stage.app_in(app.tenant, LicenseRegion::UsEast1, &[]).await;
+    let page = browser.get(&stage, &plan_of(AppId { app: second.app, ..app })).await;
+    assert!(page.html.contains("Choose Free") && !page.html.contains("Choose Pro"), "{}", page.html);
     let refused = browser.get(&stage, &format!("{}/confirm?plan=pro", plan_of(app))).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     refused.says("Invoice 1 of this app is overdue; pay it first");
@@ -272,12 +278,12 @@ pub async fn who_pays_late_is_told_until_when(stage: Stage) {
 
     later(&stage, &mut browser, 7 * DAY_S).await;
     let page = browser.get(&stage, &page_of_app).await;
-    page.says("Notes gets no tokens since");
+    page.says("Notes has had no tokens since");
     page.says("Tokens are back the moment the payment is");
     assert!(!page.html.contains("This app has no plan"), "it has one, unpaid: {}", page.html);
     pay(&stage, app, issued).await;
     let page = browser.get(&stage, &page_of_app).await;
-    assert!(!page.html.contains("gets no tokens"), "{}", page.html);
+    assert!(!page.html.contains("has had no tokens"), "{}", page.html);
     page.says("<span class=\"badge active\">active</span>");
 }
 

@@ -67,6 +67,10 @@ impl AppPage {
         self.place.may(&Action::ReadBilling)
     }
 
+    fn may_choose_plans(&self) -> bool {
+        self.place.may(&Action::ChangeSubscriptions)
+    }
+
     fn has_tokens(&self) -> bool {
         self.standing.as_ref().is_some_and(Standing::has_tokens)
     }

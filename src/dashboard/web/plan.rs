@@ -43,6 +43,7 @@ pub(super) struct Scene {
     /// The other app of the tenant that is on the free plan.
     free_app: Option<AppPlan>,
     open: Vec<Invoice>,
+    now: i64,
 }
 
 /// Why a plan can't be had, and where that can be mended.
@@ -69,6 +70,8 @@ enum Way {
     Confirmed,
     /// Another app has the one free plan: its name, and the address of its plan.
     Taken(String, String),
+    /// An invoice is overdue: its number, and its address.
+    AfterPaying(i64, String),
     NotByYou,
 }
 
@@ -139,7 +142,7 @@ impl Scene {
                 .is_some_and(|standing| standing.subscription.plan.is_free())
         });
         let standing = Standing::new(member, &place, app.clone(), &open);
-        Ok(Self { standing, place, app, used, free_app, open })
+        Ok(Self { standing, place, app, used, free_app, open, now: dashboard.now() })
     }
 
     pub fn id(&self) -> AppId {
@@ -181,6 +184,10 @@ impl Scene {
         if !self.may_choose() || !self.place.is_active() {
             return Way::NotByYou;
         }
+        if let Some(invoice) = self.in_the_way_of(plan) {
+            let link = InvoiceLink::new(&self.place, invoice);
+            return Way::AfterPaying(link.number, link.to);
+        }
         match &self.free_app {
             Some(other) if plan.is_free() => {
                 Way::Taken(other.name.clone(), self.place.at(&format!("apps/{}/plan", other.app)))
@@ -189,6 +196,13 @@ impl Scene {
             _ if self.standing.is_none() && plan.is_free() => Way::AtOnce,
             _ => Way::Confirmed,
         }
+    }
+
+    /// The invoice that must be paid before: one of this app's own, or, for a paid plan, any of the tenant's.
+    fn in_the_way_of(&self, plan: &Plan) -> Option<&Invoice> {
+        let own = self.standing.as_ref().map(|standing| standing.subscription.id);
+        let mut overdue = self.open.iter().filter(|invoice| invoice.is_overdue(self.now));
+        overdue.find(|invoice| !plan.is_free() || Some(invoice.subscription) == own)
     }
 
     /// What an operation said no to, in the picker's words; anything that isn't the chooser's to mend is an error.

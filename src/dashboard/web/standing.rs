@@ -92,7 +92,11 @@ impl Standing {
         }
         let (state, at) = match (subscription.disabled_at, subscription.past_due_at) {
             (Some(since), _) => (State::Disabled, since),
-            (None, Some(since)) => (State::Late, since + dashboard.config.billing.grace_s),
+            (None, Some(since)) => {
+                let grace_end = since + dashboard.config.billing.grace_s;
+                let is_last = subscription.cancelled_at.is_some();
+                (State::Late, if is_last { grace_end.min(subscription.period_end) } else { grace_end })
+            }
             (None, None) if subscription.cancelled_at.is_some() => (State::Ending, subscription.period_end),
             (None, None) => (State::Running, subscription.period_end),
         };

@@ -17,7 +17,8 @@ pub(super) struct Bill {
 
 #[derive(Debug)]
 struct Row {
-    description: String,
+    /// The words of the description, and whether each is a date, which must not break.
+    words: Vec<(String, bool)>,
     /// To the second, where seconds were counted: from, to, and how many.
     exact: Option<(String, String, String)>,
     amount: String,
@@ -41,10 +42,37 @@ impl Row {
             (Moment(span.start).exact(), Moment(span.end).exact(), grouped(span.end - span.start))
         });
         Self {
-            description: line.description.clone(),
+            words: line.description.split(' ').map(|word| (word.to_owned(), is_date(word))).collect(),
             exact,
             amount: amount(line.amount_cents, currency),
             is_credit: line.amount_cents < 0,
         }
+    }
+}
+
+/// Whether it is a date as descriptions have it: `2027-01-15`.
+fn is_date(word: &str) -> bool {
+    word.len() == 10 && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dashboard::billing::Span;
+
+    #[test]
+    fn what_was_counted_in_seconds_says_how_many() {
+        let span = Some(Span { start: 1_800_000_000, end: 1_800_003_600 });
+        let line = |kind, amount_cents| Line {
+            kind,
+            description: "<Team>, 2027-01-15 to 2027-02-15".to_owned(),
+            amount_cents,
+            span,
+        };
+        let lines = [line(LineKind::Period, 2900), line(LineKind::Unused, -1450)];
+        let html = Bill::new(&lines, "USD").adding_up_to("Total", 1450, "USD").to_string();
+        assert!(html.contains("&#60;Team&#62;, <span class=\"moment\">2027-01-15</span> to"), "{html}");
+        assert_eq!(html.matches("3,600 seconds").count(), 1, "a whole period isn't counted: {html}");
+        assert!(html.contains("credit\">−$14.50</td>") && html.contains("amount\">$14.50</td>"), "{html}");
     }
 }

@@ -36,6 +36,18 @@ pub struct Plan {
     pub is_offered: bool,
 }
 
+/// A version of a plan, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanVersion {
+    pub plan: Plan,
+    /// When it was published; 0 for what a migration brought.
+    pub created_at: i64,
+    /// Subscriptions to it that have not ended.
+    pub subscriptions: i64,
+    /// Whether it is the newest, which is the one on offer.
+    pub is_newest: bool,
+}
+
 /// What a version of a plan is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanTerms {
@@ -276,6 +288,40 @@ pub async fn list(dashboard: &Dashboard) -> Result<Vec<Plan>, StoreError> {
          ORDER BY v.price_cents, p.id"
     ));
     rows.fetch_all(dashboard.home.reader()).await?.iter().map(Plan::of_row).collect()
+}
+
+/// Every version of one plan, or of all, with how many subscriptions hold it: plans as [`list`] has them, each one's
+/// newest version first.
+///
+/// # Errors
+/// [`PlanError::Denied`].
+pub async fn versions(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    id: Option<&str>,
+) -> Result<Vec<PlanVersion>, PlanError> {
+    let mut tx = dashboard.home.begin_read().await?;
+    require(&mut tx, actor, Action::ManagePlans, None).await?;
+    let rows = query(concat!(
+        "SELECT ",
+        plan_columns!(),
+        ", v.created_at, CAST(CASE WHEN v.version = p.version THEN 1 ELSE 0 END AS BIGINT) AS is_newest, \
+         (SELECT COUNT(*) FROM subscriptions s WHERE s.plan_id = v.plan_id AND s.plan_version = v.version \
+         AND s.ended_at IS NULL) AS subscriptions \
+         FROM plans p JOIN plan_versions v ON v.plan_id = p.id \
+         JOIN plan_versions n ON n.plan_id = p.id AND n.version = p.version \
+         WHERE $1 = '' OR p.id = $1 ORDER BY n.price_cents, p.id, v.version DESC"
+    ));
+    let rows = rows.bind(id.unwrap_or_default().to_owned()).fetch_all(&mut *tx).await?;
+    let version = |row: &AnyRow| {
+        Ok(PlanVersion {
+            plan: Plan::of_row(row)?,
+            created_at: row.int("created_at")?,
+            subscriptions: row.int("subscriptions")?,
+            is_newest: row.int("is_newest")? == 1,
+        })
+    };
+    rows.iter().map(version).collect()
 }
 
 const FIND: &str = concat!(

@@ -22,6 +22,7 @@ mod stage;
 mod tenants;
 mod usage;
 mod web;
+mod web_billing;
 mod web_pages;
 
 use std::panic::AssertUnwindSafe;
@@ -189,6 +190,20 @@ scenarios! {
         new_recovery_codes_take_the_place_of_the_old,
         the_audit_log_is_exported_as_the_api_does,
         an_operator_sees_where_nodes_are_and_whose_tenants_are,
+    ],
+    web_billing: [
+        what_a_plan_costs_is_shown_and_then_charged,
+        the_first_free_plan_is_taken_at_once_and_the_second_is_refused_by_name,
+        a_price_that_no_longer_holds_is_shown_again,
+        a_change_to_the_free_plan_is_credited,
+        a_cancellation_can_be_taken_back,
+        who_pays_late_is_told_until_when,
+        each_role_sees_of_the_money_what_is_its_own,
+        an_operator_settles_invoices,
+        an_operator_keeps_the_catalogue,
+        a_checkout_is_linked_where_there_is_one,
+        invoices_come_in_pages,
+        a_smaller_plan_says_what_is_in_use,
     ],
 }
 

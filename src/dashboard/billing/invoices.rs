@@ -180,6 +180,22 @@ pub async fn list(
     Ok(rows.fetch_all(&mut *tx).await?.iter().map(Invoice::of_row).collect::<Result<_, _>>()?)
 }
 
+/// A tenant's open invoices, oldest first.
+///
+/// # Errors
+/// [`InvoiceError::Denied`].
+pub async fn open_of(
+    dashboard: &Dashboard,
+    actor: &Actor,
+    tenant: Uuid,
+) -> Result<Vec<Invoice>, InvoiceError> {
+    let mut tx = dashboard.home.begin_read().await?;
+    require(&mut tx, actor, Action::ReadBilling, Some(tenant)).await?;
+    let rows = query("SELECT * FROM invoices WHERE tenant_id = $1 AND state = 'open' ORDER BY number");
+    let rows = rows.bind(tenant.to_string()).fetch_all(&mut *tx).await?;
+    Ok(rows.iter().map(Invoice::of_row).collect::<Result<_, _>>()?)
+}
+
 /// Every tenant's open invoices for operators, oldest first: at most `limit` with numbers above `after`.
 ///
 /// # Errors

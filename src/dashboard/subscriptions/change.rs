@@ -41,6 +41,8 @@ pub struct Preview {
     /// Hand it to [`pick`] to get exactly this.
     pub quote: Quote,
     pub current: Option<Plan>,
+    /// The period in which the change is made, if there is one.
+    pub current_period: Option<Span>,
     pub plan: Plan,
     /// The period that is current afterwards.
     pub period: Span,
@@ -129,6 +131,7 @@ pub async fn preview(
     tx.rollback().await?;
     Ok(Preview {
         quote: done.quote,
+        current_period: done.before.as_ref().map(Subscription::period),
         current: done.before.map(|before| before.plan),
         period: after.period(),
         plan: after.plan,

@@ -1,20 +1,20 @@
-//! One app: its credentials, domains and plan, how to connect with it, and its end.
+//! One app: its credentials, domains and plan (`plan` changes it), how to connect with it, and its end.
 
 use askama::Template;
 use axum::extract::{Path, Query};
 use axum::response::Response;
 use uuid::Uuid;
 
-use super::form::Fields;
 use super::gauge::Gauge;
-use super::page::{Done, Failure, Place, Shell, again, page, redirect};
-use super::text::{Moment, grouped, money};
+use super::page::{Done, Failure, Place, Shell, page, redirect};
+use super::standing::{self, Standing};
+use super::text::{Moment, money};
 use super::visit::{Member, Posted};
 use crate::auth::origin;
 use crate::dashboard::access::Action;
 use crate::dashboard::apps::{self, App, Credentials};
-use crate::dashboard::plans::{self, Plan};
-use crate::dashboard::subscriptions::{self, Subscription, SubscriptionState};
+use crate::dashboard::plans::Plan;
+use crate::dashboard::subscriptions;
 use crate::dashboard::{nodes, usage};
 
 /// What stands for a node's address until there is one.
@@ -26,7 +26,7 @@ struct AppPage {
     shell: Shell,
     place: Place,
     app: App,
-    subscription: Option<Subscription>,
+    standing: Option<Standing>,
     gauges: [Gauge; 3],
     /// Whether pages of the dashboard may use the app's tokens, as its playground must.
     playground_allowed: bool,
@@ -45,24 +45,6 @@ pub(super) struct CredentialsPage {
 }
 
 #[derive(Template)]
-#[template(path = "plans.html")]
-struct PlansPage {
-    shell: Shell,
-    place: Place,
-    app: App,
-    plans: Vec<Offer>,
-    current: Option<Subscription>,
-    form: Fields,
-}
-
-/// A plan as the picker shows it.
-struct Offer {
-    plan: Plan,
-    is_current: bool,
-    can_be_chosen: bool,
-}
-
-#[derive(Template)]
 #[template(path = "quick_start.html")]
 struct QuickStartPage {
     shell: Shell,
@@ -74,40 +56,6 @@ struct QuickStartPage {
     has_plan: bool,
 }
 
-impl Offer {
-    fn price(&self) -> String {
-        money(self.plan.price_cents, &self.plan.currency)
-    }
-
-    fn limits(&self) -> [(&'static str, String); 4] {
-        [
-            ("connections", grouped(self.plan.max_connections)),
-            ("documents open at once", grouped(self.plan.max_documents)),
-            ("people in one document", grouped(self.plan.max_users_per_doc)),
-            ("changes a minute", grouped(self.plan.ops_per_minute)),
-        ]
-    }
-}
-
-impl Subscription {
-    /// What its state means for the one who pays.
-    fn in_words(&self) -> String {
-        let end = Moment(self.period_end).shown();
-        match self.state {
-            SubscriptionState::Active => format!("renews {end}"),
-            SubscriptionState::PastDue => "payment is late; pay to keep the app's tokens".to_owned(),
-            SubscriptionState::Cancelled => format!("cancelled, runs until {end}"),
-            SubscriptionState::Ended => "ended".to_owned(),
-        }
-    }
-}
-
-impl PlansPage {
-    fn may_cancel(&self) -> bool {
-        self.place.may(&Action::ChangeSubscriptions)
-    }
-}
-
 impl AppPage {
     fn may_regenerate(&self) -> bool {
         self.place.may(&Action::RegenerateSecrets)
@@ -115,6 +63,22 @@ impl AppPage {
 
     fn may_delete(&self) -> bool {
         self.place.may(&Action::DeleteApps)
+    }
+
+    fn may_see_billing(&self) -> bool {
+        self.place.may(&Action::ReadBilling)
+    }
+
+    fn may_choose_plans(&self) -> bool {
+        self.place.may(&Action::ChangeSubscriptions)
+    }
+
+    fn has_tokens(&self) -> bool {
+        self.standing.as_ref().is_some_and(Standing::has_tokens)
+    }
+
+    fn price(&self, plan: &Plan) -> String {
+        format!("{} a {}", money(plan.price_cents, &plan.currency), plan.period)
     }
 
     fn created(&self) -> Moment {
@@ -136,10 +100,13 @@ pub(super) async fn show(
     let (place, app) = place_and_app(&member, &tenant, app).await?;
     let dashboard = member.dashboard();
     let issuer = dashboard.config.issuer.as_str();
+    let open = standing::open_invoices(&member, &place).await?;
+    let apps = subscriptions::list(dashboard, &member.actor(), place.tenant.id).await?;
+    let with_plan = standing::find(&apps, app.id)?.clone();
     let domains: Vec<Box<str>> = app.allowed_domains.iter().map(|domain| domain.as_str().into()).collect();
     Ok(page(&AppPage {
         shell: member.shell("apps").within(&place).after(&done),
-        subscription: subscriptions::current(dashboard, app.id).await?,
+        standing: Standing::new(&member, &place, with_plan, &open),
         gauges: Gauge::all(&usage::live(dashboard, &member.actor(), &app).await?),
         playground_allowed: origin::check(&domains, Some(issuer), false).is_ok(),
         playground_host: issuer.split_once("://").map_or(issuer, |(_, host)| host).to_owned(),
@@ -166,56 +133,6 @@ pub(super) async fn delete(
     let (place, app) = place_and_app(&member, &tenant, app).await?;
     apps::delete(member.dashboard(), &member.actor(), &app).await?;
     Ok(redirect(&place.at("apps"), "app-deleted"))
-}
-
-async fn plans_page(member: &Member, place: Place, app: App, form: Fields) -> Result<PlansPage, Failure> {
-    let current = subscriptions::current(member.dashboard(), app.id).await?;
-    let may_choose = place.may(&Action::ChangeSubscriptions);
-    let offer = |plan: Plan| Offer {
-        is_current: current.as_ref().is_some_and(|current| current.plan.id == plan.id),
-        can_be_chosen: may_choose && current.is_none() && plan.is_free(),
-        plan,
-    };
-    let offered = plans::list(member.dashboard()).await?.into_iter().filter(|plan| plan.is_offered);
-    let plans = offered.map(offer).collect();
-    Ok(PlansPage { shell: member.shell("apps").within(&place), place, app, plans, current, form })
-}
-
-pub(super) async fn plans(
-    member: Member,
-    Path((tenant, app)): Path<(String, Uuid)>,
-) -> Result<Response, Failure> {
-    let (place, app) = place_and_app(&member, &tenant, app).await?;
-    Ok(page(&plans_page(&member, place, app, Fields::default()).await?))
-}
-
-pub(super) async fn choose_plan(
-    Path((tenant, app)): Path<(String, Uuid)>,
-    Posted(member, mut form): Posted<Member>,
-) -> Result<Response, Failure> {
-    let (place, app) = place_and_app(&member, &tenant, app).await?;
-    let dashboard = member.dashboard();
-    // A paid plan begins with a payment, which is not this form's to take.
-    let chosen = plans::find(dashboard, form.get("plan")).await?.filter(Plan::is_free);
-    let Some(plan) = chosen else { return Err(Failure::told("choose one of the plans that have a button")) };
-    let subscribed = subscriptions::subscribe(dashboard, &member.actor(), &app, &plan.id).await;
-    match subscribed.map_err(Failure::from) {
-        Ok(_) => Ok(redirect(&place.at(&format!("apps/{}", app.id)), "plan-chosen")),
-        Err(failure) if failure.is_told() => {
-            form.wrong_whole(&failure.text);
-            Ok(again(&plans_page(&member, place, app, form).await?))
-        }
-        Err(failure) => Err(failure),
-    }
-}
-
-pub(super) async fn cancel_plan(
-    Path((tenant, app)): Path<(String, Uuid)>,
-    Posted(member, _): Posted<Member>,
-) -> Result<Response, Failure> {
-    let (place, app) = place_and_app(&member, &tenant, app).await?;
-    subscriptions::cancel(member.dashboard(), &member.actor(), &app).await?;
-    Ok(redirect(&place.at(&format!("apps/{}", app.id)), "plan-cancelled"))
 }
 
 pub(super) async fn quick_start(

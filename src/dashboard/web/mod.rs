@@ -16,6 +16,8 @@ mod app_pages;
 mod apps;
 mod assets;
 mod audit;
+mod bill;
+mod billing;
 mod cookie;
 mod entry;
 mod form;
@@ -23,14 +25,20 @@ mod gauge;
 mod headers;
 mod inspector;
 mod invitations;
+mod invoice;
 mod keys;
 mod login;
 mod members;
 mod nodes;
 mod operator;
+mod operator_invoices;
+mod operator_plans;
 mod page;
+mod plan;
+mod plan_confirm;
 mod playground;
 mod qr;
+mod standing;
 mod tenants;
 mod text;
 mod usage;
@@ -57,6 +65,7 @@ pub(super) fn router() -> Router<Arc<Dashboard>> {
         .merge(at_the_door())
         .merge(of_a_tenant())
         .merge(of_an_app())
+        .merge(of_money())
         .merge(of_the_platform())
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(middleware::from_fn(headers::for_pages));
@@ -109,13 +118,28 @@ fn of_an_app() -> Router<Arc<Dashboard>> {
         .route("/tenants/{tenant}/apps/{app}", get(app_pages::show))
         .route("/tenants/{tenant}/apps/{app}/edit", get(apps::edit).post(apps::update))
         .route("/tenants/{tenant}/apps/{app}/secret", post(app_pages::regenerate))
-        .route("/tenants/{tenant}/apps/{app}/plan", get(app_pages::plans).post(app_pages::choose_plan))
-        .route("/tenants/{tenant}/apps/{app}/plan/cancel", post(app_pages::cancel_plan))
+        .route("/tenants/{tenant}/apps/{app}/plan", get(plan::show).post(plan::choose))
+        .route("/tenants/{tenant}/apps/{app}/plan/confirm", get(plan::confirm))
+        .route("/tenants/{tenant}/apps/{app}/plan/cancel", post(plan::cancel))
+        .route("/tenants/{tenant}/apps/{app}/plan/keep", post(plan::take_cancellation_back))
         .route("/tenants/{tenant}/apps/{app}/quick-start", get(app_pages::quick_start))
         .route("/tenants/{tenant}/apps/{app}/playground", post(playground::open))
         .route("/tenants/{tenant}/apps/{app}/delete", post(app_pages::delete))
         .route("/tenants/{tenant}/apps/{app}/usage", get(usage::show))
         .route("/tenants/{tenant}/apps/{app}/usage/points", get(usage::points))
+}
+
+fn of_money() -> Router<Arc<Dashboard>> {
+    Router::new()
+        .route("/tenants/{tenant}/billing", get(billing::show))
+        .route("/tenants/{tenant}/billing/invoices/{invoice}", get(invoice::show))
+        .route("/tenants/{tenant}/billing/invoices/{invoice}/paid", post(invoice::mark_paid))
+        .route("/tenants/{tenant}/billing/invoices/{invoice}/write-off", post(invoice::write_off))
+        .route("/operator/plans", get(operator_plans::list))
+        .route("/operator/plans/new", get(operator_plans::new).post(operator_plans::create))
+        .route("/operator/plans/{plan}", get(operator_plans::show).post(operator_plans::change))
+        .route("/operator/plans/{plan}/offer", post(operator_plans::offer))
+        .route("/operator/invoices", get(operator_invoices::list))
 }
 
 fn of_the_platform() -> Router<Arc<Dashboard>> {

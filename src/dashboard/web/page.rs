@@ -11,11 +11,13 @@ use crate::dashboard::accounts::{Account, AccountError};
 use crate::dashboard::api_keys::ApiKeyError;
 use crate::dashboard::apps::AppError;
 use crate::dashboard::audit::FindError;
+use crate::dashboard::billing::invoices::InvoiceError;
 use crate::dashboard::invitations::InvitationError;
 use crate::dashboard::keys::KeysError;
 use crate::dashboard::mail::MailError;
 use crate::dashboard::members::MemberError;
 use crate::dashboard::nodes::NodeError;
+use crate::dashboard::plans::PlanError;
 use crate::dashboard::sign_up::SignUpError;
 use crate::dashboard::store::StoreError;
 use crate::dashboard::subscriptions::SubscriptionError;
@@ -35,6 +37,20 @@ const NOTICES: &[(&str, &str)] = &[
     ("app-deleted", "The app is deleted. Its tokens run on until they expire, and there are no new ones."),
     ("plan-chosen", "The app has its plan. It can get tokens now."),
     ("plan-cancelled", "The plan is cancelled. It runs to the end of its period."),
+    ("plan-goes-on", "The cancellation is taken back. The plan goes on."),
+    ("plan-changed", "The plan is changed. New tokens carry its limits, and nodes know them in a moment."),
+    ("plan-invoiced", "The plan is changed. This is its invoice."),
+    (
+        "payment-under-way",
+        "This invoice is marked as paid once the payment provider has told us. Load this page again to see.",
+    ),
+    ("invoice-paid", "The invoice is paid."),
+    ("invoice-part-paid", "The payment is written down. The rest is still due."),
+    ("invoice-written-off", "The invoice is written off. Nothing is due any more."),
+    ("plan-made", "The plan is on offer."),
+    ("plan-version-made", "The new version is what can be chosen now. Who has an older one keeps it."),
+    ("plan-offered", "The plan is back on offer."),
+    ("plan-retired", "The plan is retired. Who has it keeps it."),
     ("role-changed", "The role is changed. It counts from now on."),
     ("invited", "The mail is out. They are a member once they accept."),
     ("invitation-withdrawn", "The invitation is withdrawn. Its link is dead."),
@@ -84,7 +100,9 @@ impl Place {
 
     /// Where whoever comes to the tenant goes first: not everybody may see apps.
     pub fn first_page(&self) -> String {
-        self.at(if may(self.role, Action::ReadApps) { "apps" } else { "members" })
+        let pages = [("apps", Action::ReadApps), ("billing", Action::ReadBilling)];
+        let first = pages.into_iter().find(|(_, action)| may(self.role, *action));
+        self.at(first.map_or("members", |(page, _)| page))
     }
 }
 
@@ -143,6 +161,7 @@ impl Shell {
     pub fn tenant_links(&self) -> Vec<Link> {
         let pages: &[(&str, &str, Action)] = &[
             ("apps", "Apps", Action::ReadApps),
+            ("billing", "Billing", Action::ReadBilling),
             ("members", "Members", Action::ReadTenant),
             ("keys", "Keys", Action::ReadKeys),
             ("api-keys", "API keys", Action::ManageApiKeys),
@@ -163,6 +182,8 @@ impl Shell {
         let pages = [
             ("/operator/tenants", "All tenants", "operator-tenants"),
             ("/operator/nodes", "Nodes", "operator-nodes"),
+            ("/operator/plans", "Plans", "operator-plans"),
+            ("/operator/invoices", "Open invoices", "operator-invoices"),
             ("/operator/audit", "Audit of all", "operator-audit"),
         ];
         let link = |(to, label, section): (&str, &'static str, &str)| Link {
@@ -349,6 +370,28 @@ impl From<SubscriptionError> for Failure {
         match error {
             SubscriptionError::Denied(error) => error.into(),
             SubscriptionError::Store(error) => error.into(),
+            other => Self::told(&other.to_string()),
+        }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Denied(error) => error.into(),
+            PlanError::Store(error) => error.into(),
+            PlanError::Missing(_) => Self::missing(&error.to_string()),
+            other => Self::told(&other.to_string()),
+        }
+    }
+}
+
+impl From<InvoiceError> for Failure {
+    fn from(error: InvoiceError) -> Self {
+        match error {
+            InvoiceError::Denied(error) => error.into(),
+            InvoiceError::Store(error) => error.into(),
+            InvoiceError::Missing => Self::missing(&error.to_string()),
             other => Self::told(&other.to_string()),
         }
     }

@@ -1,5 +1,6 @@
 //! Numbers and times as people read them.
 
+use crate::dashboard::billing::date;
 use crate::time::calendar::{civil_of, days_in, days_of};
 
 const MINUTE_S: i64 = 60;
@@ -22,6 +23,17 @@ impl Moment {
     pub fn shown(&self) -> String {
         let iso = self.iso();
         format!("{} {} UTC", &iso[..10], &iso[11..16])
+    }
+
+    /// With its seconds, where each is paid for.
+    pub fn exact(&self) -> String {
+        let iso = self.iso();
+        format!("{} {} UTC", &iso[..10], &iso[11..19])
+    }
+
+    /// The day in UTC, as invoices and their lines name it; it is not turned into the reader's zone.
+    pub fn day(&self) -> String {
+        date(self.0)
     }
 }
 
@@ -63,9 +75,34 @@ pub(super) fn grouped(number: i64) -> String {
 
 /// A price in cents: `$29`, `12.50 EUR`.
 pub(super) fn money(cents: i64, currency: &str) -> String {
-    let (whole, rest) = (grouped(cents / 100), cents % 100);
-    let amount = if rest == 0 { whole } else { format!("{whole}.{rest:02}") };
-    if currency == "USD" { format!("${amount}") } else { format!("{amount} {currency}") }
+    let text = amount(cents, currency);
+    if cents % 100 == 0 { text.replacen(".00", "", 1) } else { text }
+}
+
+/// An amount as invoices have it: `$29.00`, `−12.50 EUR`.
+pub(super) fn amount(cents: i64, currency: &str) -> String {
+    let sign = if cents < 0 { "−" } else { "" };
+    let (cents, unsigned) = (cents.unsigned_abs(), |whole: u64| i64::try_from(whole).unwrap_or(i64::MAX));
+    let number = format!("{}.{:02}", grouped(unsigned(cents / 100)), cents % 100);
+    if currency == "USD" { format!("{sign}${number}") } else { format!("{sign}{number} {currency}") }
+}
+
+/// The cents of an amount that was typed, such as `29` or `1234.50`. Commas are refused: they are thousands here and
+/// decimals there.
+pub(super) fn cents(typed: &str) -> Option<i64> {
+    let (whole, rest) = typed.split_once('.').unwrap_or((typed, "00"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(rest) || rest.len() > 2 {
+        return None;
+    }
+    let rest: i64 = format!("{rest:0<2}").parse().ok()?;
+    whole.parse::<i64>().ok()?.checked_mul(100)?.checked_add(rest)
+}
+
+/// `1450` of `2900` is `50.0 %`.
+pub(super) fn percent(part: i64, whole: i64) -> String {
+    let tenths = i128::from(part) * 1000 / i128::from(whole.max(1));
+    format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
@@ -103,5 +140,25 @@ mod tests {
             "0 999 1,000 -1,234,567"
         );
         assert_eq!([money(2900, "USD"), money(1250, "EUR")].join(" "), "$29 12.50 EUR");
+        assert_eq!([percent(1450, 2900), percent(1, 3), percent(0, 0)].join(", "), "50.0 %, 33.3 %, 0.0 %");
+    }
+
+    #[test]
+    fn amounts_have_their_sign_and_their_cents() {
+        let amounts = [(0, "USD"), (2900, "USD"), (-5, "USD"), (-123_456, "EUR"), (100_000_000, "USD")];
+        assert_eq!(
+            amounts.map(|(cents, currency)| amount(cents, currency)).join(" "),
+            "$0.00 $29.00 −$0.05 −1,234.56 EUR $1,000,000.00"
+        );
+    }
+
+    #[test]
+    fn an_amount_that_was_typed_is_exact_or_refused() {
+        for (typed, wanted) in [("29", 2900), ("29.5", 2950), ("0.05", 5), ("1234.50", 123_450)] {
+            assert_eq!(cents(typed), Some(wanted), "{typed}");
+        }
+        for wrong in ["", ".5", "29.", "29.123", "-1", "1,50", "1e3", " 1", "$29", "99999999999999999999"] {
+            assert_eq!(cents(wrong), None, "{wrong}");
+        }
     }
 }

@@ -13,6 +13,12 @@ for (const button of document.querySelectorAll('button[data-copy]')) {
   })
 }
 
+// Printing what is shown.
+for (const button of document.querySelectorAll('button[data-print]')) {
+  button.hidden = false
+  button.addEventListener('click', () => window.print())
+}
+
 // Times in the reader's own zone; the server wrote them in UTC, which stays in the title.
 function showLocalTimes (root) {
   for (const time of root.querySelectorAll('time[datetime]')) {

@@ -15,7 +15,7 @@ mod app_pages;
 mod apps;
 mod assets;
 mod audit;
-mod cookie;
+pub(super) mod cookie;
 mod entry;
 mod form;
 mod headers;
@@ -44,6 +44,7 @@ use axum::{Router, http::header};
 use super::Dashboard;
 use super::http::Problem;
 use page::Failure;
+pub(super) use visit::is_ours;
 
 /// Forms hold a few short fields and at most one token.
 const FORM_BYTES_MAX: usize = 64 << 10;

@@ -26,6 +26,7 @@ pub(super) struct Claims<'a> {
     db_code: &'a str,
     allowed_domains: SmallVec<[Box<str>; 3]>,
     limits: Limits,
+    issued_unix_s: u64,
     pub(super) expires_unix_s: u64,
     pub(super) not_before_unix_s: u64,
     token_id: Option<&'a str>,
@@ -43,9 +44,10 @@ impl<'a> Claims<'a> {
         }
         check_audience(payload.get("aud"))?;
         check_scope(payload)?;
-        if let Some(issued) = payload.get("iat") {
-            numeric_date(issued, f64::floor).ok_or(TokenError::Malformed("iat"))?;
-        }
+        let issued_unix_s = match payload.get("iat") {
+            None => 0,
+            Some(issued) => numeric_date(issued, f64::floor).ok_or(TokenError::Malformed("iat"))?,
+        };
         // A token is good from the whole second after `nbf` to the whole second before `exp`.
         let expires = payload.get("exp").ok_or(TokenError::Missing("exp"))?;
         let expires_unix_s = numeric_date(expires, f64::floor).ok_or(TokenError::Malformed("exp"))?;
@@ -65,6 +67,7 @@ impl<'a> Claims<'a> {
             db_code: text(payload.get("dbCode"), "dbCode")?,
             allowed_domains: allowed_domains(payload)?,
             limits: limits(payload.get("limits"))?,
+            issued_unix_s,
             expires_unix_s,
             not_before_unix_s,
             token_id,
@@ -80,6 +83,7 @@ impl<'a> Claims<'a> {
             region: self.region.into(),
             db_code: self.db_code.into(),
             allowed_domains: self.allowed_domains,
+            issued_unix_s: self.issued_unix_s,
             expires_unix_s: self.expires_unix_s,
             token_id: self.token_id.map(Into::into),
         }

@@ -124,6 +124,7 @@ scenarios! {
         a_revoked_key_is_named_and_replaced_at_once,
         a_key_set_is_cacheable_and_limited,
         private_keys_move_to_a_new_master_key,
+        second_factors_move_to_a_new_master_key,
     ],
     nodes: [
         an_enrolment_secret_lets_in_as_many_as_it_says,

@@ -260,7 +260,7 @@ pub async fn a_session_ends_when_it_is_idle_and_when_its_owner_says_so(stage: St
 }
 
 /// What an authenticator app shows (RFC 6238), for a secret in base32.
-fn code(secret: &str, unix_s: i64) -> String {
+pub fn code(secret: &str, unix_s: i64) -> String {
     let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
     for letter in secret.bytes() {
         let value = if letter.is_ascii_digit() { letter - b'2' + 26 } else { letter - b'A' };

@@ -117,6 +117,14 @@ impl From<MailError> for Problem {
         match error {
             MailError::NotConfigured => Self::unavailable(error.to_string()),
             MailError::Recipient(_) => Self::invalid("/email", error.to_string()),
+            MailError::LogIn(source) => {
+                let error = source.to_string();
+                tracing::error!(%error, "the mail relay refuses the user name or password of mail.smtp_url");
+                Self::bad_gateway(
+                    "the mail relay refuses the dashboard's own user name or password, so nobody is invited; its operator \
+                     corrects mail.smtp_url",
+                )
+            }
             error => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(%error, cause, "a letter could not be sent");

@@ -2,7 +2,7 @@
 #
 #   make dev     build and run a demo node with its playground
 #   make test    install what the tests need, then lints, licences and every test
-#   make bench   micro-benchmarks; bench-peers, bench-growth, bench-instructions: see bench/README.md
+#   make bench   micro-benchmarks; bench-peers, bench-growth, bench-tokens, bench-instructions: see bench/README.md
 #   make lint    formatting, clippy, licences of the dependencies
 
 SHELL := /bin/bash
@@ -92,7 +92,7 @@ lint:
 
 # --- measuring: bench/README.md ----------------------------------------------------------------------------------
 
-.PHONY: bench-peers bench-peers-arguments bench-peers-report bench-peers-install bench-growth bench-programs bench-instructions
+.PHONY: bench-peers bench-peers-arguments bench-peers-report bench-peers-install bench-growth bench-tokens bench-programs bench-instructions
 
 bench:
 	$(CARGO) bench -p wiresocket-bench
@@ -124,6 +124,11 @@ bench-peers-report:
 # ROUNDS=3 CURVES=history,shards POINTS_MAX=1000
 bench-growth: bench-programs
 	@python3 -m bench.growth.run
+
+# CLIENTS=1,16,64 SECONDS_EACH=10 DATABASES=sqlite,postgresql
+bench-tokens: bench-programs
+	@tuning/install-packages curl:curl
+	@python3 -m bench.tokens.run
 
 # PATHS='turn|apply' BASE=the JSON of another commit
 bench-instructions:

@@ -496,11 +496,11 @@ fn control_settings(
             })
         }),
         key_functions: KeyFunctions {
-            with_tenant: Box::new(|sets, tenant, json| {
-                let keys = parse_jwks(json).map_err(|error| error.to_string())?;
-                Ok(sets.with_tenant(tenant, keys))
+            set_tenant: Box::new(|sets, tenant, json| {
+                sets.set_tenant(tenant, parse_jwks(json).map_err(|error| error.to_string())?);
+                Ok(())
             }),
-            without_key: Box::new(KeySets::without_key),
+            revoke: Box::new(KeySets::revoke),
         },
         dashboard: None,
         extra,

@@ -1,6 +1,6 @@
 //! What the command line may say.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -33,12 +33,51 @@ pub enum Command {
     Run(Box<Run>),
     /// Put several runs side by side: their JSON files, the first of them is what the others are compared with
     Compare(Compare),
+    /// Measure a token endpoint: tokens a second, latency, the server's CPU for each
+    Tokens(TokenRate),
     /// Serve a bare relay: no CRDT, no tokens; drive it with --wire relay to find the ceiling
     Relay {
         /// Where to listen; port 0 takes a free one. The address is printed
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct TokenRate {
+    /// The endpoint (RFC 6749)
+    #[arg(long, value_name = "URL")]
+    pub token_endpoint: String,
+    /// The client's id
+    #[arg(long, value_name = "ID")]
+    pub client_id: String,
+    /// File that holds the client's secret
+    #[arg(long, value_name = "FILE")]
+    pub client_secret_file: PathBuf,
+    /// What to ask for
+    #[arg(long, default_value = "WireSocket.API offline_access")]
+    pub scope: String,
+    /// Which grant is measured
+    #[arg(long, value_enum, default_value = "client-credentials")]
+    pub grant: GrantKind,
+    /// Clients that ask at the same time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub clients: u16,
+    /// For how long
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// The server's process, to measure its CPU
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Print the figures as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GrantKind {
+    ClientCredentials,
+    RefreshToken,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@
 mod cli;
 
 use clap::Parser;
-use cli::{Cli, Command, Compare, MeasureArgs, OutputArgs, Run, TokenArgs};
+use cli::{Cli, Command, Compare, GrantKind, MeasureArgs, OutputArgs, Run, TokenArgs, TokenRate};
 use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
@@ -31,6 +31,7 @@ use wiresocket_loadtest::scenario::{Overrides, Scenario};
 use wiresocket_loadtest::target::{DevServer, Target};
 use wiresocket_loadtest::tokens::endpoint::Endpoint;
 use wiresocket_loadtest::tokens::mint::Mint;
+use wiresocket_loadtest::tokens::rate::{self, Grant};
 use wiresocket_loadtest::tokens::{Source, TokenCounts, Tokens};
 use wiresocket_loadtest::trace::{Found, TraceError};
 use wiresocket_loadtest::watch::{INTERRUPTED_EXIT_CODE, Watch, catch_interruptions, end_with_parent};
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(run) => self::run(&run),
         Command::Compare(arguments) => compare(&arguments),
+        Command::Tokens(arguments) => token_rate(&arguments),
         Command::Relay { listen } => relay(listen),
     };
     result.unwrap_or_else(|error| {
@@ -345,6 +347,34 @@ fn try_part(run: &Run) -> Result<Tally, Box<dyn Error>> {
     let outcome = drive_session(&session, &mut Progress::of_part(sample_s))?;
     let tally = Tally::of(outcome).ok_or("this kind of scenario is not made for several processes")?;
     Ok(Tally { tokens: target.tokens.counts(), ..tally })
+}
+
+fn token_rate(arguments: &TokenRate) -> Result<ExitCode, Box<dyn Error>> {
+    let secret = read_secret("the client's secret", &arguments.client_secret_file)?;
+    let endpoint = |_| {
+        let TokenRate { token_endpoint, client_id, scope, .. } = arguments;
+        Endpoint::new(token_endpoint.clone(), client_id.clone(), secret.clone(), Some(scope.clone()))
+    };
+    let grant = match arguments.grant {
+        GrantKind::ClientCredentials => Grant::ClientCredentials,
+        GrantKind::RefreshToken => Grant::RefreshToken,
+    };
+    let server = arguments.pid.map(Process::open).transpose()?;
+    let seconds = Duration::from_secs(arguments.seconds);
+    let rate = rate::measure((0..arguments.clients).map(endpoint).collect(), grant, seconds, server)?;
+    if arguments.json {
+        print(&format!("{}\n", serde_json::to_string(&rate)?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = format!("{:.0} tokens/s to {} clients", rate.tokens_per_s, rate.clients);
+    if let Some(latency) = rate.latency {
+        text.push_str(&format!("; p50 {:.1} ms, p99 {:.1} ms", latency.p50_ms, latency.p99_ms));
+    }
+    if let Some(cpu_us) = rate.cpu_per_token_us {
+        text.push_str(&format!("; server CPU {:.2} ms per token", cpu_us / 1000.0));
+    }
+    print(&format!("{text}; load tester {:.2} cores\n", rate.own_cores))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn relay(listen: SocketAddr) -> Result<ExitCode, Box<dyn Error>> {

@@ -124,6 +124,7 @@ mod tests {
             region: "r".into(),
             db_code: "d".into(),
             allowed_domains: smallvec::SmallVec::new(),
+            issued_unix_s: 0,
             expires_unix_s: 1,
             token_id: None,
         })

@@ -31,6 +31,7 @@ pub(super) struct Claims<'a> {
     allowed_domains: SmallVec<[Box<str>; 3]>,
     limits: Limits,
     permissions: Permissions,
+    issued_unix_s: u64,
     pub(super) expires_unix_s: u64,
     pub(super) not_before_unix_s: u64,
     token_id: Option<&'a str>,
@@ -48,9 +49,10 @@ impl<'a> Claims<'a> {
         }
         check_audience(payload.get("aud"))?;
         let read_only = check_scope(payload)?;
-        if let Some(issued) = payload.get("iat") {
-            numeric_date(issued, f64::floor).ok_or(TokenError::Malformed("iat"))?;
-        }
+        let issued_unix_s = match payload.get("iat") {
+            None => 0,
+            Some(issued) => numeric_date(issued, f64::floor).ok_or(TokenError::Malformed("iat"))?,
+        };
         // A token is good from the whole second after `nbf` to the whole second before `exp`.
         let expires = payload.get("exp").ok_or(TokenError::Missing("exp"))?;
         let expires_unix_s = numeric_date(expires, f64::floor).ok_or(TokenError::Malformed("exp"))?;
@@ -71,6 +73,7 @@ impl<'a> Claims<'a> {
             allowed_domains: allowed_domains(payload)?,
             limits: limits(payload.get("limits"))?,
             permissions: Permissions { read_only, documents: documents(payload.get("documents"))? },
+            issued_unix_s,
             expires_unix_s,
             not_before_unix_s,
             token_id,
@@ -87,6 +90,7 @@ impl<'a> Claims<'a> {
             region: self.region.into(),
             db_code: self.db_code.into(),
             allowed_domains: self.allowed_domains,
+            issued_unix_s: self.issued_unix_s,
             expires_unix_s: self.expires_unix_s,
             token_id: self.token_id.map(Into::into),
         }

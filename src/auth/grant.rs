@@ -30,6 +30,8 @@ pub struct Grant {
     pub db_code: Box<str>,
     /// `allowed_domain_1..3`, lower-cased, as they are compared with an Origin's authority.
     pub allowed_domains: SmallVec<[Box<str>; 3]>,
+    /// `iat`, seconds since the Unix epoch; 0 if the token does not say.
+    pub issued_unix_s: u64,
     /// `exp`, seconds since the Unix epoch; leeway not included.
     pub expires_unix_s: u64,
     /// `jti`, for logs; tokens may lack it.

@@ -172,7 +172,8 @@ struct TenantKeys {
 }
 
 /// Every tenant's verification keys, at one moment. Sets of one node descend from one another: each `with…` and
-/// `without…` leaves its receiver as it is and returns the next set, sharing what did not change.
+/// `without…` leaves its receiver as it is and returns the next set, sharing what did not change. That costs a look at every
+/// tenant; who changes many at once changes a set of his own with [`KeySets::set_tenant`] and [`KeySets::revoke`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeySets {
     epoch: u64,
@@ -218,8 +219,13 @@ impl KeySets {
     #[must_use]
     pub fn with_tenant(&self, tenant: Uuid, keys: Vec<Key>) -> Self {
         let mut next = self.clone();
-        next.change(tenant, |set| set.keys = keys);
+        next.set_tenant(tenant, keys);
         next
+    }
+
+    /// [`KeySets::with_tenant`], in place.
+    pub fn set_tenant(&mut self, tenant: Uuid, keys: Vec<Key>) {
+        self.change(tenant, |set| set.keys = keys);
     }
 
     /// Without this tenant's keys; what was revoked is still remembered.
@@ -232,10 +238,15 @@ impl KeySets {
     #[must_use]
     pub fn without_key(&self, tenant: Uuid, key_id: &str) -> Self {
         let mut next = self.clone();
-        next.change(tenant, |set| {
+        next.revoke(tenant, key_id);
+        next
+    }
+
+    /// [`KeySets::without_key`], in place.
+    pub fn revoke(&mut self, tenant: Uuid, key_id: &str) {
+        self.change(tenant, |set| {
             set.revoked.insert(key_id.into());
         });
-        next
     }
 
     /// With exactly these tenants and keys, as after a reload of the configuration. Revocations stay.

@@ -26,8 +26,9 @@ use crate::shard::metrics::ShardMetrics;
 /// From a shard to the control shard.
 #[derive(Debug)]
 pub enum ToControl {
-    /// May this claim be held under these limits? Answered by [`ToShard::Reserved`].
-    Reserve { shard: ShardIndex, ticket: Ticket, claim: Claim, limits: Limits },
+    /// May this claim be held, under the limits of a token that was issued then, or newer ones? Answered by
+    /// [`ToShard::Reserved`].
+    Reserve { shard: ShardIndex, ticket: Ticket, claim: Claim, limits: Limits, issued_unix_s: u64 },
     /// A claim that was granted is over, however it ended.
     Release { claim: Claim },
     /// A shard wants to let `wanted` more ops of this app through. Answered by [`ToShard::OpsLeased`]. What is leased and
@@ -53,7 +54,8 @@ pub enum ToControl {
 pub enum ToShard {
     Reserved {
         ticket: Ticket,
-        outcome: Result<(), Exceeded>,
+        /// The limits that hold for the session: its token's, or newer ones.
+        outcome: Result<Limits, Exceeded>,
     },
     /// `granted` ops may pass until the shard's monotonic clock reads `window_ends`; 0 means the limit is spent.
     OpsLeased {

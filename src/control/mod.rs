@@ -36,6 +36,6 @@ pub use link::Mailbox;
 pub use overload::{Mark, Marks};
 pub use run::{Links, StartError, start};
 pub use settings::{
-    Bounds, DashboardSettings, HttpBounds, KeyFunctions, KeySettings, Live, MakeVerifier, Settings,
-    TokenRefused, Verify, WithTenant, WithoutKey,
+    Bounds, DashboardSettings, HttpBounds, KeyFunctions, KeySettings, Live, MakeVerifier, RevokeKey,
+    SetTenant, Settings, TokenRefused, Verify,
 };

@@ -31,16 +31,16 @@ pub type Verify = Box<dyn FnMut(u64, &str) -> Result<Arc<Grant>, TokenRefused>>;
 pub type MakeVerifier = Box<dyn Fn(&ShardSettings, Arc<KeySets>) -> Verify + Send>;
 
 /// Replaces one tenant's keys by those of a JWKS document (RFC 7517); `{"keys":[]}` takes them all away.
-/// The error says what is wrong with the document.
-pub type WithTenant = Box<dyn Fn(&KeySets, Uuid, &[u8]) -> Result<KeySets, String> + Send>;
+/// The error says what is wrong with the document, which then changes nothing.
+pub type SetTenant = Box<dyn Fn(&mut KeySets, Uuid, &[u8]) -> Result<(), String> + Send>;
 
 /// Revokes one key of a tenant, whether it is in the set or not.
-pub type WithoutKey = Box<dyn Fn(&KeySets, Uuid, &str) -> KeySets + Send>;
+pub type RevokeKey = Box<dyn Fn(&mut KeySets, Uuid, &str) + Send>;
 
 /// What `auth` does with key sets.
 pub struct KeyFunctions {
-    pub with_tenant: WithTenant,
-    pub without_key: WithoutKey,
+    pub set_tenant: SetTenant,
+    pub revoke: RevokeKey,
 }
 
 impl fmt::Debug for KeyFunctions {

@@ -44,6 +44,7 @@ pub fn grant() -> Arc<Grant> {
         region: "aws-us-east-1".into(),
         db_code: "shard-01-us-east-1".into(),
         allowed_domains: SmallVec::new(),
+        issued_unix_s: 0,
         expires_unix_s: u64::MAX,
         token_id: None,
     })
@@ -67,7 +68,7 @@ pub fn make_verifier(known: &KnownKeys) -> MakeVerifier {
 
 pub fn key_functions(known: &KnownKeys) -> KeyFunctions {
     let known = Arc::clone(known);
-    let with_tenant = Box::new(move |_sets: &KeySets, _tenant: Uuid, json: &[u8]| {
+    let set_tenant = Box::new(move |_sets: &mut KeySets, _tenant: Uuid, json: &[u8]| {
         let jwks: Value = serde_json::from_slice(json).unwrap();
         let ids = jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned());
         let ids: BTreeSet<_> = ids.collect();
@@ -75,9 +76,9 @@ pub fn key_functions(known: &KnownKeys) -> KeyFunctions {
             return Err("the key `bad` has no modulus".into());
         }
         *known.lock().unwrap() = ids;
-        Ok(KeySets::default())
+        Ok(())
     });
-    KeyFunctions { with_tenant, without_key: Box::new(|_sets, _tenant, _key| KeySets::default()) }
+    KeyFunctions { set_tenant, revoke: Box::new(|_sets, _tenant, _key| ()) }
 }
 
 pub fn jwks(keys: &[&str], revoked: &[&str]) -> String {

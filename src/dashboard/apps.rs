@@ -201,25 +201,40 @@ pub async fn regenerate_secret(
     Ok(Credentials { app: app.id, client_id: app.client_id.clone(), client_secret })
 }
 
-/// Deletes an app: no new tokens, refresh tokens dead, its subscription ended. Live sessions run until theirs expire.
+/// Deletes an app as it was read: no new tokens, refresh tokens dead, its subscription ended. Live sessions run until their
+/// tokens expire.
 ///
 /// # Errors
-/// [`AppError`]. If it fails half-way, the app has no plan any more and can be deleted again.
+/// [`AppError::Changed`] if it is no longer what was read; then it has its plan still. If the region fails at the very
+/// end, the app has no plan any more and can be deleted again.
 pub async fn delete(dashboard: &Dashboard, actor: &Actor, app: &App) -> Result<(), AppError> {
     allow(dashboard, actor, Action::DeleteApps, app.tenant).await?;
     let (database, now) = (database_of(dashboard, app)?, dashboard.now());
-    subscriptions::end_for_deleted_app(dashboard, actor, app).await?;
     let mut tx = database.begin().await?;
+    // The app's row first: from here on nobody else changes it, and whoever has before is not overruled.
     let update = query(
         "UPDATE apps SET deleted_at = $1, updated_at = $1, version = version + 1, \
-         secret_version = secret_version + 1 WHERE id = $2 AND deleted_at IS NULL",
+         secret_version = secret_version + 1 WHERE id = $2 AND version = $3 AND deleted_at IS NULL",
     );
-    if update.bind(now).bind(app.id.to_string()).execute(&mut *tx).await?.rows_affected() != 1 {
-        return Err(AppError::Missing);
+    let update = update.bind(now).bind(app.id.to_string()).bind(app.version);
+    if update.execute(&mut *tx).await?.rows_affected() != 1 {
+        let left = query("SELECT version FROM apps WHERE id = $1 AND deleted_at IS NULL");
+        let left = left.bind(app.id.to_string()).fetch_optional(&mut *tx).await?;
+        return Err(if left.is_some() { AppError::Changed } else { AppError::Missing });
     }
     revoke_families(&mut tx, app.id, now, "app deleted").await?;
+    if dashboard.is_at_home(app.region) {
+        subscriptions::end_for_deleted_app(dashboard, &mut tx, actor, app).await?;
+    } else {
+        // Never the other way round: whoever holds the home database waits for no region.
+        let mut home = dashboard.home.begin().await?;
+        subscriptions::end_for_deleted_app(dashboard, &mut home, actor, app).await?;
+        home.commit().await?;
+    }
     let event = Event::new(now, actor, "app.delete", app.id).of_tenant(app.tenant);
-    finish(dashboard, database, tx, &event).await
+    finish(dashboard, database, tx, &event).await?;
+    dashboard.feed.wake();
+    Ok(())
 }
 
 /// An app of a tenant, wherever it is.

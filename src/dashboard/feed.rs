@@ -18,7 +18,8 @@
 //! data: {"tenantId":"…","jwks":{"keys":[…],"revoked":[…]}}
 //!
 //! event: limits
-//! data: {"tenantId":"…","appId":"…","limits":{…},"holdS":900}      as in tokens; which bear other ones for so long
+//! data: {"tenantId":"…","appId":"…","limits":{…},"issuedUntil":1800000005,"holdS":900}
+//!                              limits as in tokens; those that were issued up to then may bear others, and live so long
 //!
 //! event: fleet
 //! data: {"self":"…","nodes":[{"id","name","region","cluster","publicUrl","state","wanted"},…]}
@@ -50,6 +51,8 @@ const LOOK_AFTER_FAILURE: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long a node may take to make room for what is sent.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a token's `iat` may be later than when the limits in it were looked up: a signature may have waited.
+const ISSUING_S_MAX: i64 = 5;
 /// Events on their way to one node.
 const QUEUED_MAX: usize = 16;
 /// Nodes that may follow one dashboard.
@@ -271,12 +274,14 @@ impl Stream {
         let hold_s = self.dashboard.config.tokens.access_token_s;
         let after = match after {
             Some(after) => after,
-            None => seq_before(&self.dashboard, self.dashboard.now() - hold_s).await?,
+            None => seq_before(&self.dashboard, self.dashboard.now() - hold_s - ISSUING_S_MAX).await?,
         };
+        // Whoever is issued a token that late has looked its plan up after this does.
+        let issued_until = self.dashboard.now() + ISSUING_S_MAX;
         for (app, plan) in subscriptions::changed_limits(&self.dashboard, after, head).await? {
             // Who gets no tokens any more keeps what the tokens say until they end.
             if let Some(plan) = plan {
-                self.send(limits_event(app, &plan, hold_s)).await?;
+                self.send(limits_event(app, &plan, issued_until, hold_s)).await?;
             }
         }
         Ok(())
@@ -292,11 +297,13 @@ fn keys_event(tenant: Uuid, document: &JwksDocument) -> String {
     format!("event: keys\ndata: {{\"tenantId\":\"{tenant}\",\"jwks\":{}}}\n\n", document.body)
 }
 
-fn limits_event(app: AppId, plan: &Plan, hold_s: i64) -> String {
-    let (AppId { tenant, app }, limits) = (app, plan.limits());
-    format!(
-        "event: limits\ndata: {{\"tenantId\":\"{tenant}\",\"appId\":\"{app}\",\"limits\":{limits},\"holdS\":{hold_s}}}\n\n"
-    )
+fn limits_event(app: AppId, plan: &Plan, issued_until: i64, hold_s: i64) -> String {
+    let AppId { tenant, app } = app;
+    let (limits, hold_s) = (plan.limits(), hold_s + ISSUING_S_MAX);
+    let event = serde_json::json!({
+        "tenantId": tenant, "appId": app, "limits": limits, "issuedUntil": issued_until, "holdS": hold_s,
+    });
+    format!("event: limits\ndata: {event}\n\n")
 }
 
 fn fleet_event(node: Uuid, fleet: &str) -> String {

@@ -1,19 +1,24 @@
 //! Mail that the dashboard sends: by SMTP, or into files, which is for development and tests.
 //!
-//! Plain text only. The sender's address and the relay are the configuration's; what is written is the caller's. Absent:
+//! Plain text only. A relay's certificate is of a public authority, or of one that the configuration names. The sender's address and the relay are the configuration's; what is written is the caller's. Absent:
 //! a queue. Whoever sends waits for the relay's word, and tells the person in front of the screen.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::http::Uri;
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, Message};
+use lettre::transport::smtp;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
 use super::config::{MailSettings, MailTarget};
 use super::master::KeySource;
 use super::random;
+
+const BEGIN_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// A relay that says nothing for this long is not waited for.
 const RELAY_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
@@ -37,12 +42,25 @@ pub enum MailError {
     Source { from: KeySource, source: std::io::Error },
     #[error("the SMTP URL is none: write smtps://USER:PASSWORD@HOST, or smtp://HOST?tls=required")]
     Url(#[source] lettre::transport::smtp::Error),
+    #[error("could not read the certificates of mail.ca_file, {path}")]
+    Certificates { path: PathBuf, source: std::io::Error },
+    #[error("mail.ca_file, {path}, holds no certificate; write those of your authority, in PEM")]
+    NoCertificate { path: PathBuf, source: Option<lettre::transport::smtp::Error> },
+    #[error(
+        "mail.ca_file is of no use, because the SMTP URL asks for no TLS: write smtps://…, or smtp://…?tls=required"
+    )]
+    NoTls,
     #[error("mail can't be sent to {0}")]
     Recipient(String),
     #[error("could not put a letter together")]
     Form(#[from] lettre::error::Error),
+    #[error(
+        "the mail relay refuses the user name or password of the SMTP URL (mail.smtp_url); correct them, and start the \
+         dashboard again"
+    )]
+    LogIn(#[source] lettre::transport::smtp::Error),
     #[error("the mail relay did not take the letter")]
-    Relay(#[from] lettre::transport::smtp::Error),
+    Relay(#[source] lettre::transport::smtp::Error),
     #[error("could not write the letter to {path}")]
     File { path: PathBuf, source: std::io::Error },
 }
@@ -76,10 +94,13 @@ impl Mailer {
         let from = settings.from.parse().map_err(|_| MailError::From(settings.from.clone()))?;
         let way = match &settings.target {
             MailTarget::Directory(path) => Way::Directory(path.clone()),
-            MailTarget::Smtp(source) => {
-                let url = read(source)?;
-                let relay =
+            MailTarget::Smtp { url, ca_file } => {
+                let url = read(url)?;
+                let mut relay =
                     AsyncSmtpTransport::<Tokio1Executor>::from_url(url.trim()).map_err(MailError::Url)?;
+                if let Some(path) = ca_file {
+                    relay = relay.tls(tls_with(url.trim(), path)?);
+                }
                 Way::Smtp(Box::new(relay.timeout(Some(RELAY_ANSWERS_WITHIN)).build()))
             }
         };
@@ -107,12 +128,38 @@ impl Mailer {
             .body(letter.text)?;
         match way {
             Way::Smtp(relay) => {
-                relay.send(message).await?;
-                Ok(())
+                let refused = |error: smtp::Error| match error.status().map(u16::from) {
+                    // RFC 4954 section 6.
+                    Some(530 | 534 | 535 | 538) => MailError::LogIn(error),
+                    _ => MailError::Relay(error),
+                };
+                relay.send(message).await.map(drop).map_err(refused)
             }
             Way::Directory(directory) => write(directory, message.formatted()).await,
         }
     }
+}
+
+/// What the URL asks for, with further authorities.
+fn tls_with(url: &str, ca_file: &Path) -> Result<Tls, MailError> {
+    let uri: Uri = url.parse().map_err(|_| MailError::NoTls)?;
+    let mode = match (uri.scheme_str(), uri.query().unwrap_or_default()) {
+        (Some("smtps"), _) => Tls::Wrapper,
+        (_, query) if query.split('&').any(|part| part == "tls=required") => Tls::Required,
+        (_, query) if query.split('&').any(|part| part == "tls=opportunistic") => Tls::Opportunistic,
+        _ => return Err(MailError::NoTls),
+    };
+    let path = || ca_file.to_owned();
+    let pem = std::fs::read(ca_file).map_err(|source| MailError::Certificates { path: path(), source })?;
+    let unusable = |source| MailError::NoCertificate { path: path(), source };
+    // A file without any would be taken, and trust nobody.
+    if !pem.windows(BEGIN_CERTIFICATE.len()).any(|part| part == BEGIN_CERTIFICATE) {
+        return Err(unusable(None));
+    }
+    let certificate = Certificate::from_pem(&pem).map_err(|source| unusable(Some(source)))?;
+    let host = uri.host().unwrap_or_default().to_owned();
+    let parameters = TlsParameters::builder(host).add_root_certificate(certificate).build();
+    Ok(mode(parameters.map_err(|source| unusable(Some(source)))?))
 }
 
 fn read(source: &KeySource) -> Result<String, MailError> {
@@ -172,6 +219,26 @@ mod tests {
         let letter = Letter { to: "a@example.com".into(), subject: String::new(), text: String::new() };
         assert!(matches!(mailer.send(letter).await, Err(MailError::NotConfigured)));
         assert!(!mailer.is_configured());
+    }
+
+    #[test]
+    fn an_authority_needs_tls_and_a_certificate() {
+        let directory = tempfile::tempdir().unwrap();
+        let (url, ca_file) = (directory.path().join("url"), directory.path().join("ca.pem"));
+        let open = |text: &str| {
+            std::fs::write(&url, text).unwrap();
+            let url = KeySource::File(url.clone());
+            let target = MailTarget::Smtp { url, ca_file: Some(ca_file.clone()) };
+            Mailer::open(settings("a@example.com", target).as_ref())
+        };
+        let (plain, secure) = ("smtp://localhost", "smtp://u:p@localhost:2525?tls=required");
+        assert!(matches!(open(plain), Err(MailError::NoTls)));
+        assert!(matches!(open(secure), Err(MailError::Certificates { .. })));
+        std::fs::write(&ca_file, "none").unwrap();
+        for url in [secure, "smtps://localhost"] {
+            let refused = open(url);
+            assert!(matches!(refused, Err(MailError::NoCertificate { .. })), "{url}: {refused:?}");
+        }
     }
 
     #[test]

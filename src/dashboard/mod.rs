@@ -161,6 +161,12 @@ impl Dashboard {
         self.regions.get(&region)
     }
 
+    /// Whether a region's rows are in the home database.
+    fn is_at_home(&self, region: LicenseRegion) -> bool {
+        let url = self.config.regions.get(&region).map(|settings| settings.database.as_ref());
+        url.is_some_and(|url| url.is_none_or(|url| *url == self.config.home))
+    }
+
     /// The regions' databases, each once.
     fn region_databases(&self) -> Vec<&Database> {
         let url = |region: &LicenseRegion| self.config.regions[region].database.as_ref();

@@ -300,7 +300,8 @@ pub async fn uncancel(
     Ok(tx.commit().await?)
 }
 
-/// Ends an app's subscription at once. What is left of a paid period is credited.
+/// An operator ends an app's subscription at once. What is left of a paid period is credited. Tenants cancel, or delete
+/// the app.
 ///
 /// # Errors
 /// [`SubscriptionError::Missing`] if there is none.
@@ -311,6 +312,7 @@ pub async fn end_now(
 ) -> Result<(), SubscriptionError> {
     let (app, now) = (app.into(), dashboard.now());
     let (mut tx, found) = begin(dashboard, actor, app).await?;
+    require(&mut tx, actor, Action::ManagePayments, Some(app.tenant)).await?;
     let found = found.ok_or(SubscriptionError::Missing)?;
     end_in(dashboard, &mut tx, actor, &found, now, "ended at once").await?;
     tx.commit().await?;
@@ -321,17 +323,14 @@ pub async fn end_now(
 /// The app is being deleted: its subscription ends now, if it has one. What is left of a paid period is credited.
 pub(super) async fn end_for_deleted_app(
     dashboard: &Dashboard,
+    tx: &mut Tx,
     actor: &Actor,
     app: &App,
 ) -> Result<(), StoreError> {
-    let now = dashboard.now();
-    let mut tx = dashboard.home.begin().await?;
-    ledger::lock(&mut tx, app.tenant).await?;
-    if let Some(found) = find_in(&mut tx, app.id).await? {
-        end_in(dashboard, &mut tx, actor, &found, now, "app deleted").await?;
+    ledger::lock(tx, app.tenant).await?;
+    if let Some(found) = find_in(tx, app.id).await? {
+        end_in(dashboard, tx, actor, &found, dashboard.now(), "app deleted").await?;
     }
-    tx.commit().await?;
-    dashboard.feed.wake();
     Ok(())
 }
 

@@ -8,9 +8,8 @@ use std::time::Duration;
 use super::connection::{AppClaim, Channel, ChannelState};
 use super::event::{ConnectionId, Effect, Mail, MailBody, OpenSession, Opening, Terms, Ticket};
 use super::{Engine, Question};
-use crate::auth::Grant;
-use crate::auth::TokenError;
 use crate::auth::origin;
+use crate::auth::{Grant, Limits, TokenError};
 use crate::limits::{Claim, Exceeded};
 use crate::protocol::close::Refusal;
 use crate::protocol::document::{DocumentId, DocumentName};
@@ -268,10 +267,11 @@ impl Engine {
         let claim = Claim { app: grant.app, connection: needs_connection, document: Some(document) };
         let asked_at = now.monotonic;
         let ticket = self.ask(now, Question::Claim { connection: id, channel: channel_id, claim, asked_at });
-        self.effects.push_back(Effect::Reserve { ticket, claim, limits: grant.limits });
+        let Grant { limits, issued_unix_s, .. } = *grant;
+        self.effects.push_back(Effect::Reserve { ticket, claim, limits, issued_unix_s });
     }
 
-    pub(super) fn claim_answered(&mut self, now: Now, ticket: Ticket, outcome: Result<(), Exceeded>) {
+    pub(super) fn claim_answered(&mut self, now: Now, ticket: Ticket, outcome: Result<Limits, Exceeded>) {
         let Some(Question::Claim { connection: id, channel: channel_id, claim, .. }) =
             self.questions.remove(&ticket)
         else {
@@ -286,7 +286,7 @@ impl Engine {
         };
         if claim.connection {
             match outcome {
-                Ok(()) => {
+                Ok(_) => {
                     for app in connection.apps.iter_mut().filter(|held| held.app() == claim.app) {
                         app.granted = true;
                     }
@@ -298,8 +298,8 @@ impl Engine {
             .channel(channel_id)
             .is_some_and(|channel| matches!(channel.state, ChannelState::AwaitingClaim { asked: true, .. }));
         match outcome {
-            Ok(()) if waits => self.open_channel(now, id, channel_id),
-            Ok(()) => {
+            Ok(limits) if waits => self.open_channel(now, id, channel_id, limits),
+            Ok(_) => {
                 let claim = Claim { connection: false, ..claim };
                 self.effects.push_back(Effect::Release { claim });
             }
@@ -323,8 +323,8 @@ impl Engine {
         }
     }
 
-    /// The place is ours: enter the room and deliver what was held.
-    fn open_channel(&mut self, now: Now, id: ConnectionId, channel_id: u32) {
+    /// The place is ours: enter the room, under the limits that hold now, and deliver what was held.
+    fn open_channel(&mut self, now: Now, id: ConnectionId, channel_id: u32, limits: Limits) {
         let (own, shards) = (self.shard, self.shards);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (link, wire) = (connection.link, connection.wire.unwrap_or(Wire::YWebsocket));
@@ -341,8 +341,8 @@ impl Engine {
             wire,
             key,
             authenticate: *authenticate,
-            users_max: grant.limits.users_per_document_max,
-            terms: Terms::of(&grant),
+            users_max: limits.users_per_document_max,
+            terms: Terms { ops_per_minute: limits.ops_per_minute, ..Terms::of(&grant) },
         };
         let held = std::mem::take(&mut channel.held);
         let routing_key = channel.key.clone();

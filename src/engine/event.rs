@@ -76,7 +76,8 @@ pub enum Event<'a> {
     },
     Reserved {
         ticket: Ticket,
-        outcome: Result<(), Exceeded>,
+        /// The limits that hold for the session: its token's, or newer ones.
+        outcome: Result<Limits, Exceeded>,
     },
     OpsLeased {
         app: AppId,
@@ -106,6 +107,8 @@ pub enum Effect {
         ticket: Ticket,
         claim: Claim,
         limits: Limits,
+        /// When the token with these limits was issued.
+        issued_unix_s: u64,
     },
     Release {
         claim: Claim,

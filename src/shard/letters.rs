@@ -87,8 +87,9 @@ impl Shard {
     pub(super) fn carry_out_effects(&mut self, now: Now) {
         while let Some(effect) = self.engine.poll_effect() {
             match effect {
-                Effect::Reserve { ticket, claim, limits } => {
-                    self.to_control.push(ToControl::Reserve { shard: self.index, ticket, claim, limits });
+                Effect::Reserve { ticket, claim, limits, issued_unix_s } => {
+                    let shard = self.index;
+                    self.to_control.push(ToControl::Reserve { shard, ticket, claim, limits, issued_unix_s });
                 }
                 Effect::Release { claim } => self.to_control.push(ToControl::Release { claim }),
                 Effect::LeaseOps { app, ops_per_minute, wanted } => {

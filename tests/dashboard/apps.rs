@@ -1,9 +1,11 @@
 //! Apps and their place.
 
 use axum::http::StatusCode;
+use wiresocket::dashboard::access::Role;
 use wiresocket::dashboard::apps::{self, AppError};
 use wiresocket::dashboard::region::LicenseRegion;
 use wiresocket::dashboard::store::{Columns, query};
+use wiresocket::dashboard::subscriptions;
 
 use crate::stage::{API, Stage, decoded};
 
@@ -82,4 +84,47 @@ pub async fn a_deleted_app_gets_no_tokens_and_frees_the_free_plan(stage: Stage) 
     assert!(matches!(again, Err(AppError::Missing)), "{again:?}");
     let second = stage.app_in(tenant, LicenseRegion::UsEast1, &[]).await;
     stage.subscribe(tenant, &second, "free").await;
+}
+
+/// In the home database and in a region's own: of a change and a deletion at once one succeeds, and whoever loses has
+/// done nothing.
+pub async fn an_app_that_was_changed_meanwhile_is_not_deleted(stage: Stage) {
+    let (tenant, _) = stage.tenant("owner@example.com").await;
+    for region in [LicenseRegion::EuWest1, LicenseRegion::UsEast1] {
+        let credentials = stage.app_in(tenant, region, &[]).await;
+        stage.subscribe(tenant, &credentials, "starter").await;
+        let seen = stage.read(tenant, &credentials).await;
+        apps::update(&stage.dashboard, &stage.operator, &seen, "Other", &[]).await.unwrap();
+        let refused = apps::delete(&stage.dashboard, &stage.operator, &seen).await;
+        assert!(matches!(refused, Err(AppError::Changed)), "{refused:?}");
+        assert_eq!(stage.token(&credentials, API).await.status, StatusCode::OK, "it has its plan still");
+
+        let key = stage.api_key(&stage.operator, None, Role::Operator).await;
+        let path = format!("/tenants/{tenant}/apps/{}", credentials.app);
+        let mut deleted = false;
+        for turn in 0..20 {
+            let tag = stage.call("GET", &path).by(&key).send().await.header("etag").to_owned();
+            let rename = stage.call("PATCH", &path).by(&key).with("if-match", &tag);
+            let rename = rename.json(serde_json::json!({ "name": format!("Name {turn}") }));
+            let delete = stage.call("DELETE", &path).by(&key).with("if-match", &tag).send();
+            let (renamed, gone) = tokio::join!(rename, delete);
+            let statuses = (renamed.status.as_u16(), gone.status.as_u16());
+            let token = stage.token(&credentials, API).await.status;
+            match statuses {
+                (200, 412) => assert_eq!(token, StatusCode::OK, "turn {turn}"),
+                (412 | 404, 204) => {
+                    assert_eq!(token, StatusCode::UNAUTHORIZED, "turn {turn}");
+                    deleted = true;
+                    break;
+                }
+                _ => panic!("turn {turn}: {statuses:?} {} {}", renamed.json, gone.json),
+            }
+        }
+        if !deleted {
+            let seen = stage.read(tenant, &credentials).await;
+            apps::delete(&stage.dashboard, &stage.operator, &seen).await.unwrap();
+        }
+        let found = subscriptions::current(&stage.dashboard, credentials.app).await.unwrap();
+        assert_eq!(found, None, "its plan went with it");
+    }
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use serde_json::json;
+use wiresocket::dashboard::access::Actor;
 use wiresocket::dashboard::keys::{self, KeysError, Upkeep};
 use wiresocket::dashboard::master::{self, KeySource, MasterKeys};
 use wiresocket::dashboard::store::{Columns, query};
+use wiresocket::dashboard::totp;
 
 use crate::stage::{API, Stage, kid};
 
@@ -151,4 +153,71 @@ pub async fn private_keys_move_to_a_new_master_key(stage: Stage) {
     new.clock.advance(900);
     assert_eq!(keys::upkeep(&new.dashboard).await.unwrap().taken_over, 1);
     assert_eq!(new.token(&credentials, API).await.status, StatusCode::OK);
+}
+
+pub async fn second_factors_move_to_a_new_master_key(stage: Stage) {
+    let dir = tempfile::tempdir().unwrap();
+    let source = |version: i64| {
+        let path = dir.path().join(version.to_string());
+        if !path.exists() {
+            master::generate(&path).unwrap();
+        }
+        (version, KeySource::File(path))
+    };
+    let read = |versions: &[i64]| {
+        let sources: BTreeMap<_, _> = versions.iter().map(|version| source(*version)).collect();
+        MasterKeys::read(&sources).unwrap()
+    };
+    let config = stage.dashboard.config.clone();
+    let old = stage.restarted(config.clone(), read(&[1])).await;
+    let accounts = [old.account("ada@example.com").await, old.account("eve@example.com").await];
+    let mut secrets = Vec::new();
+    for account in accounts {
+        let actor = Actor::account(account, None);
+        totp::begin(&old.dashboard, &actor, account).await.unwrap();
+        secrets.push(totp::begun(&old.dashboard, &actor, account, "a@example.com").await.unwrap().secret);
+    }
+    let (ada, eve) = (accounts[0], accounts[1]);
+    let actor = Actor::account(ada, None);
+    let code = |secret: &str| crate::web::code(secret, old.clock.unix_s());
+    totp::confirm(&old.dashboard, &actor, ada, &code(&secrets[0])).await.unwrap();
+
+    let both = stage.restarted(config.clone(), read(&[1, 2])).await;
+    old.clock.advance(60);
+    assert!(
+        totp::take(&both.dashboard, &actor, ada, &code(&secrets[0])).await.unwrap(),
+        "before it is resealed"
+    );
+    assert_eq!(
+        keys::reseal(&both.dashboard, &both.operator).await.unwrap(),
+        2,
+        "one that is being set up as well"
+    );
+    assert_eq!(keys::reseal(&both.dashboard, &both.operator).await.unwrap(), 0);
+    let entries = wiresocket::dashboard::audit::entries(&both.dashboard.home, 0, 1000, None).await.unwrap();
+    let resealed: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.event.action == "master_key.reseal")
+        .map(|entry| &entry.event.detail)
+        .collect();
+    assert_eq!(resealed, [&serde_json::json!({ "keys": 2 })], "once, and nothing for nothing");
+
+    let new = stage.restarted(config.clone(), read(&[2])).await;
+    assert!(
+        !totp::take(&new.dashboard, &actor, ada, &code(&secrets[0])).await.unwrap(),
+        "a code is good once"
+    );
+    old.clock.advance(60);
+    assert!(
+        totp::take(&new.dashboard, &actor, ada, &code(&secrets[0])).await.unwrap(),
+        "without the old key"
+    );
+    let eves = Actor::account(eve, None);
+    let shown = totp::begun(&new.dashboard, &eves, eve, "a@example.com").await.unwrap().secret;
+    assert_eq!(shown, secrets[1], "and the one that is being set up is the same");
+    totp::confirm(&new.dashboard, &eves, eve, &code(&secrets[1])).await.unwrap();
+
+    let without = stage.restarted(config, read(&[1])).await;
+    let lost = totp::take(&without.dashboard, &actor, ada, &code(&secrets[0])).await;
+    assert!(lost.is_err(), "the old key opens nothing any more: {lost:?}");
 }

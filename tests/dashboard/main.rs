@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 mod api;
+mod api_billing;
+mod api_session;
 mod apps;
 mod audit;
 mod billing;
@@ -64,6 +66,7 @@ scenarios! {
         an_older_version_overwrites_nothing,
         metadata_is_in_the_regions_database_and_nowhere_else,
         a_deleted_app_gets_no_tokens_and_frees_the_free_plan,
+        an_app_that_was_changed_meanwhile_is_not_deleted,
     ],
     plans: [
         an_app_without_a_plan_gets_no_token_and_is_told_why,
@@ -124,6 +127,7 @@ scenarios! {
         a_revoked_key_is_named_and_replaced_at_once,
         a_key_set_is_cacheable_and_limited,
         private_keys_move_to_a_new_master_key,
+        second_factors_move_to_a_new_master_key,
     ],
     nodes: [
         an_enrolment_secret_lets_in_as_many_as_it_says,
@@ -160,6 +164,19 @@ scenarios! {
         requests_are_counted_by_address_and_by_key,
         the_audit_log_can_be_searched_and_exported,
         the_document_holds_together,
+    ],
+    api_billing: [
+        what_a_preview_shows_is_what_a_pick_with_its_quote_does,
+        a_subscription_is_cancelled_taken_back_and_ended,
+        an_invoice_is_paid_or_written_off_once,
+        a_plans_new_terms_need_its_etag,
+        usage_is_told_with_its_limits_and_its_history,
+    ],
+    api_session: [
+        a_page_of_ours_may_what_its_reader_may,
+        a_change_needs_our_origin_and_the_forms_token,
+        reading_needs_no_token_and_is_for_our_pages_alone,
+        a_session_that_is_not_whole_is_nobodys,
     ],
     invitations: [
         who_has_an_account_joins_with_it,

@@ -16,7 +16,7 @@ use wiresocket::dashboard::nodes::{self, NodeError, NodeState};
 use wiresocket::dashboard::region::LicenseRegion;
 use wiresocket::dashboard::{self, audit, keys};
 
-use crate::stage::{Answer, Stage};
+use crate::stage::{Answer, START, Stage};
 
 const DAY_S: i64 = 86_400;
 
@@ -370,7 +370,8 @@ pub async fn a_new_plan_reaches_the_nodes_while_older_tokens_live(stage: Stage) 
     let (_, id) = feed.next("").await;
     let starter =
         json!({ "maxConnections": 1000, "maxDocuments": 1000, "maxUsersPerDoc": 50, "opsPerMinute": 60000 });
-    let expected = json!({ "tenantId": tenant, "appId": credentials.app, "limits": starter, "holdS": 900 });
+    let expected = json!({ "tenantId": tenant, "appId": credentials.app, "limits": starter,
+        "issuedUntil": START + 5, "holdS": 905 });
     assert_eq!(feed.limits, [expected], "a node that starts is told what its tokens may not say yet");
 
     let other = stage.app_in(tenant, LicenseRegion::UsEast1, &[]).await;
@@ -384,7 +385,7 @@ pub async fn a_new_plan_reaches_the_nodes_while_older_tokens_live(stage: Stage) 
         (&json!(other.app), &json!(10000))
     );
 
-    stage.clock.advance(901);
+    stage.clock.advance(906);
     let mut later = Feed::follow(&stage, &credential, None).await;
     later.next("").await;
     assert!(later.limits.is_empty(), "every token bears them by now: {:?}", later.limits);

@@ -51,7 +51,8 @@ class Document(unittest.TestCase):
             url = path
             for name, value in ids.items():
                 url = url.replace(name, value)
-            if "get" not in item or "{" in url or url.endswith("/export"):
+            # What nodes call has other credentials, and the feed no end.
+            if "get" not in item or "{" in url or url.endswith("/export") or item["get"]["tags"] == ["node side"]:
                 continue
             with self.subTest(path):
                 answer = self.http.get(self.dashboard.issuer + url)
@@ -74,6 +75,80 @@ class Document(unittest.TestCase):
             with self.subTest(status):
                 self.assertEqual(answer.status_code, status)
                 self.check(path, "post", answer)
+
+    def post(self, path, url, body, status):
+        """The answer to a POST, which is what the document says."""
+        answer = self.http.post(self.dashboard.issuer + url, json=body)
+        self.assertEqual(answer.status_code, status, answer.text)
+        if answer.content:
+            self.check(path, "post", answer)
+        return answer.json() if answer.content else None
+
+    def test_plans_and_money_are_what_it_says(self):
+        apps = "/api/v1/tenants/{tenant}/apps"
+        app = self.post(apps, apps.replace("{tenant}", self.tenant), {"name": "Shop", "region": "aws-us-east-1"}, 201)["id"]
+        there = f"/api/v1/tenants/{self.tenant}"
+        subscription = "/api/v1/tenants/{tenant}/apps/{app}/subscription"
+        own = f"{there}/apps/{app}/subscription"
+        preview = self.post(subscription + "/preview", own + "/preview", {"plan": "starter"}, 200)
+        quote = {"plan": "starter", "quote": preview["quote"]}
+        picked = self.post(subscription, own, quote, 200)
+        self.post(subscription, own, quote, 409)
+        invoice, path = f"{there}/invoices/{picked['invoice']}", "/api/v1/tenants/{tenant}/invoices/{invoice}"
+        self.check(path, "get", self.http.get(self.dashboard.issuer + invoice))
+        self.post(path + "/checkout", invoice + "/checkout", {}, 200)
+        self.post(path + "/mark-paid", invoice + "/mark-paid", {"amountCents": 1000}, 200)
+        self.post(path + "/write-off", invoice + "/write-off", {"reason": "test"}, 200)
+        self.post(path + "/write-off", invoice + "/write-off", {}, 409)
+        for verb in ["cancel", "uncancel"]:
+            self.post(f"{subscription}/{verb}", f"{own}/{verb}", {}, 200)
+        for path, url in [
+            ("/api/v1/tenants/{tenant}/invoices", f"{there}/invoices"),
+            ("/api/v1/tenants/{tenant}/subscriptions", f"{there}/subscriptions"),
+        ]:
+            self.check(path, "get", self.http.get(self.dashboard.issuer + url))
+        history = self.http.get(f"{self.dashboard.issuer}{there}/apps/{app}/usage/history?step=hour")
+        self.check("/api/v1/tenants/{tenant}/apps/{app}/usage/history", "get", history)
+        self.post(subscription + "/end", own + "/end", {}, 204)
+        plan = self.document["components"]["schemas"]["NewPlan"]["example"]
+        self.post("/api/v1/plans", "/api/v1/plans", plan, 201)
+        for verb in ["retire", "offer"]:
+            self.post("/api/v1/plans/{plan}/" + verb, f"/api/v1/plans/{plan['id']}/{verb}", {}, 200)
+
+    def test_tokens_and_nodes_are_what_it_says(self):
+        issuer = self.dashboard.issuer
+        app = self.dashboard.admin("create-app", self.tenant, "Tokens", "--plan", "starter")
+        client = {"client_id": app["clientId"], "client_secret": app["clientSecret"]}
+        form = {**client, "grant_type": "client_credentials", "scope": "WireSocket.API offline_access"}
+        answer = requests.post(f"{issuer}/connect/token", data=form)
+        self.assertEqual(answer.status_code, 200)
+        self.check("/connect/token", "post", answer)
+        for status, wrong in [(400, {"scope": "x"}), (401, {"client_secret": "x"}), (400, {"grant_type": "x"})]:
+            refused = requests.post(f"{issuer}/connect/token", data={**form, **wrong})
+            self.assertEqual(refused.status_code, status)
+            self.check("/connect/token", "post", refused)
+        self.check("/{tenant}/.well-known/jwks", "get", requests.get(f"{issuer}/{self.tenant}/.well-known/jwks"))
+        self.check("/{tenant}/.well-known/jwks", "get", requests.get(f"{issuer}/{self.app}/.well-known/jwks"))
+
+        secret = self.http.post(f"{self.url}/nodes/enrolment-secrets", json={}).json()["enrolmentSecret"]
+        schemas = self.document["components"]["schemas"]
+
+        def node(path, bearer, body):
+            answer = requests.post(issuer + path, json=body, headers={"Authorization": f"Bearer {bearer}"})
+            self.check(path, "post", answer)
+            return answer.status_code, answer.json()
+
+        enrol, beat, usage = (f"/api/v1/nodes/{path}" for path in ["enrol", "self/heartbeat", "self/usage"])
+        self.assertEqual(node(enrol, "wse_guess", schemas["EnrolRequest"]["example"])[0], 401)
+        status, enrolled = node(enrol, secret, schemas["EnrolRequest"]["example"])
+        self.assertEqual(status, 201)
+        self.assertEqual(node(beat, enrolled["credential"], schemas["HeartbeatRequest"]["example"])[0], 200)
+        report = {"boot": schemas["HeartbeatRequest"]["example"]["boot"], "sequence": 1, "apps": []}
+        self.assertEqual(node(usage, enrolled["credential"], report), (200, {"taken": True}))
+        self.assertEqual(node(beat, enrolled["credential"], {})[0], 400)
+        feed = requests.get(f"{self.url}/nodes/self/keys", headers={"Authorization": "Bearer wsn_guess"})
+        self.assertEqual(feed.status_code, 401)
+        self.check("/api/v1/nodes/self/keys", "get", feed)
 
     def test_a_new_app_is_what_it_says(self):
         answer = self.http.post(

@@ -20,6 +20,8 @@ pub enum EndpointError {
     Refused { url: String, status: StatusCode, answer: String },
     #[error("{url} answered with something else than a token (RFC 6749, 5.1): {source}")]
     Answer { url: String, source: serde_json::Error },
+    #[error("{url} gave no refresh token; does the scope ask for offline_access?")]
+    NoRefreshToken { url: String },
 }
 
 pub struct Endpoint {
@@ -62,16 +64,25 @@ impl Endpoint {
     /// Asks with the refresh token, if there is one; if that is refused or there is none, with the secret.
     pub fn issue(&self, refresh_token: Option<&str>) -> Result<Issued, EndpointError> {
         if let Some(refresh_token) = refresh_token {
-            let form = [
-                ("grant_type", "refresh_token"),
-                ("refresh_token", refresh_token),
-                ("client_id", &self.client_id),
-            ];
-            match self.ask(&form) {
+            match self.refresh(refresh_token) {
                 Err(EndpointError::Refused { .. }) => {}
                 answer => return answer,
             }
         }
+        self.grant()
+    }
+
+    /// The `refresh_token` grant.
+    pub fn refresh(&self, refresh_token: &str) -> Result<Issued, EndpointError> {
+        self.ask(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token),
+            ("client_id", &self.client_id),
+        ])
+    }
+
+    /// The `client_credentials` grant.
+    pub fn grant(&self) -> Result<Issued, EndpointError> {
         let mut form = vec![
             ("grant_type", "client_credentials"),
             ("client_id", &self.client_id),
@@ -79,6 +90,12 @@ impl Endpoint {
         ];
         form.extend(self.scope.as_deref().map(|scope| ("scope", scope)));
         self.ask(&form)
+    }
+
+    /// As [`Endpoint::grant`], of which a refresh token must come.
+    pub fn grant_to_refresh(&self) -> Result<String, EndpointError> {
+        let missing = || EndpointError::NoRefreshToken { url: self.url.clone() };
+        self.grant()?.refresh_token.ok_or_else(missing)
     }
 
     fn ask(&self, form: &[(&str, &str)]) -> Result<Issued, EndpointError> {

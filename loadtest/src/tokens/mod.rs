@@ -5,6 +5,7 @@
 
 pub mod endpoint;
 pub mod mint;
+pub mod rate;
 
 use crate::redaction::redacted;
 use endpoint::{Endpoint, EndpointError};

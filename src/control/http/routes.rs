@@ -193,13 +193,13 @@ async fn usage(State(node): State<Node>, request: Parts) -> Result<Json<Value>, 
     node.admit(Bucket::Usage, &request).await?;
     let grant = node.check(&Parameters::of(&request.uri), &request.headers).await?;
     let app = grant.app;
-    let usage = node.desk.ask(|answer| Question::Usage { app, answer }).await?;
+    let (usage, limits) = node.desk.ask(|answer| Question::Usage { grant, answer }).await?;
     Ok(Json(json!({
         "tenantId": app.tenant,
         "appId": app.app,
         "usage": {
-            "connections": share(usage.connections, grant.limits.connections_max),
-            "documents": share(usage.documents, grant.limits.documents_max),
+            "connections": share(usage.connections, limits.connections_max),
+            "documents": share(usage.documents, limits.documents_max),
         },
         "timestamp": iso8601(SystemTime::now()),
     })))

@@ -11,12 +11,12 @@ fn node() -> Node {
 fn reserve(node: &Node, name: &str) {
     let document = DocumentId { app: APP, name: DocumentName::parse(name).unwrap() };
     let claim = Claim { app: APP, connection: true, document: Some(document.stable_hash()) };
-    node.send(ToControl::Reserve { shard: 0, ticket: 1, claim, limits: LIMITS });
+    node.send(ToControl::Reserve { shard: 0, ticket: 1, claim, limits: LIMITS, issued_unix_s: 0 });
     let granted = node.next(|_, message| match message {
         ToShard::Reserved { outcome, .. } => Some(outcome),
         _ => None,
     });
-    assert_eq!(granted, Ok(()));
+    assert_eq!(granted, Ok(LIMITS));
 }
 
 #[test]

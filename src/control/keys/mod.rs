@@ -85,6 +85,8 @@ fn key_id(key: &Value) -> Option<&str> {
 /// Every tenant's keys.
 pub(super) struct KeyStore {
     tenants: BTreeMap<Uuid, Tenant>,
+    /// Copied by the first change after it was handed out, changed in place by those that follow: a batch of many tenants
+    /// costs one copy.
     sets: Arc<KeySets>,
     functions: KeyFunctions,
 }
@@ -170,7 +172,7 @@ impl KeyStore {
         if !self.tenants.entry(id).or_default().revoked.insert(Arc::clone(&key)) {
             return None;
         }
-        self.sets = Arc::new((self.functions.without_key)(&self.sets, id, &key));
+        (self.functions.revoke)(Arc::make_mut(&mut self.sets), id, &key);
         Some((id, key))
     }
 
@@ -182,7 +184,7 @@ impl KeyStore {
         let keys = tenant.valid_keys();
         if keys != tenant.in_use {
             let document = serde_json::json!({ "keys": keys }).to_string();
-            self.sets = Arc::new((self.functions.with_tenant)(&self.sets, id, document.as_bytes())?);
+            (self.functions.set_tenant)(Arc::make_mut(&mut self.sets), id, document.as_bytes())?;
             tenant.in_use = keys;
             return Ok(true);
         }
@@ -200,7 +202,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::control::settings::{WithTenant, WithoutKey};
+    use crate::control::settings::{RevokeKey, SetTenant};
 
     /// Every document that was handed to `auth`, by its key ids. A key named "bad" is refused.
     type Built = Arc<Mutex<Vec<Vec<String>>>>;
@@ -210,21 +212,19 @@ mod tests {
     fn store() -> (KeyStore, Built, Revoked) {
         let (built, revoked) = (Built::default(), Revoked::default());
         let seen = Arc::clone(&built);
-        let with_tenant: WithTenant = Box::new(move |_sets, _tenant, json| {
+        let set_tenant: SetTenant = Box::new(move |_sets, _tenant, json| {
             let ids: Vec<_> =
                 Jwks::parse(json).unwrap().keys.iter().map(|k| key_id(k).unwrap().to_owned()).collect();
             if ids.iter().any(|id| id == "bad") {
                 return Err("the key `bad` has no modulus".into());
             }
             seen.lock().unwrap().push(ids);
-            Ok(KeySets::default())
+            Ok(())
         });
         let marked = Arc::clone(&revoked);
-        let without_key: WithoutKey = Box::new(move |_sets, _tenant, key| {
-            marked.lock().unwrap().push(key.to_owned());
-            KeySets::default()
-        });
-        (KeyStore::new(KeyFunctions { with_tenant, without_key }), built, revoked)
+        let revoke: RevokeKey =
+            Box::new(move |_sets, _tenant, key| marked.lock().unwrap().push(key.to_owned()));
+        (KeyStore::new(KeyFunctions { set_tenant, revoke }), built, revoked)
     }
 
     fn jwks(keys: &[&str], revoked: &[&str]) -> Jwks {
@@ -288,5 +288,28 @@ mod tests {
         assert_eq!(outcome, Err("the key `bad` has no modulus".into()));
         assert_eq!(changes, Changes { sets: true, revoked: vec![(T, "a".into())] });
         assert_eq!(built.lock().unwrap().last().unwrap(), &["b"]);
+    }
+
+    #[test]
+    fn what_was_handed_out_stays_as_it_was() {
+        let key = |id: &str| crate::auth::SigningKey::generate().unwrap().public_jwk(id);
+        let functions = KeyFunctions {
+            set_tenant: Box::new(|sets, tenant, json| {
+                sets.set_tenant(
+                    tenant,
+                    crate::auth::keys::parse_jwks(json).map_err(|error| error.to_string())?,
+                );
+                Ok(())
+            }),
+            revoke: Box::new(KeySets::revoke),
+        };
+        let mut store = KeyStore::new(functions);
+        let document = Jwks { keys: vec![key("a")], revoked: vec![] };
+        store.update(T, Source::Url, document.clone()).1.unwrap();
+        let handed_out = store.sets();
+        store.update(Uuid::from_u128(2), Source::Url, document).1.unwrap();
+        store.revoke(T, "a");
+        assert_eq!((handed_out.tenants().count(), store.sets().tenants().count()), (1, 1));
+        assert_eq!((handed_out.keys(T).len(), store.sets().keys(T).len()), (1, 0));
     }
 }

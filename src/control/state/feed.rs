@@ -62,8 +62,8 @@ impl Control {
                 }
                 self.fleet = fleet;
             }
-            FromFeed::Limits { app, limits, hold } => {
-                self.pushed.set(app, limits, now.monotonic.saturating_add(hold));
+            FromFeed::Limits { app, limits, issued_until_unix_s, hold } => {
+                self.pushed.set(app, limits, issued_until_unix_s, now.monotonic.saturating_add(hold));
             }
             FromFeed::Lost => {
                 (self.feed.is_followed, self.feed.has_fleet) = (false, false);

@@ -191,12 +191,12 @@ impl Control {
     /// One message of a shard.
     pub fn handle(&mut self, now: Now, message: ToControl) {
         match message {
-            ToControl::Reserve { shard, ticket, claim, limits } => {
-                let limits = self.pushed.over(now.monotonic, claim.app, limits);
+            ToControl::Reserve { shard, ticket, claim, limits, issued_unix_s } => {
+                let limits = self.pushed.over(now.monotonic, claim.app, limits, issued_unix_s);
                 let ledger = &mut self.ledger;
                 Self::answer(&mut self.shards, &self.bounds, shard, || ToShard::Reserved {
                     ticket,
-                    outcome: ledger.reserve(claim, limits),
+                    outcome: ledger.reserve(claim, limits).map(|()| limits),
                 });
             }
             ToControl::Release { claim } => self.ledger.release(claim),

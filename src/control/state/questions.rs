@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{Control, Scrape, Waiter};
-use crate::auth::Grant;
+use crate::auth::{Grant, Limits};
 use crate::control::fleet::{Here, Place};
 use crate::control::metrics::{self, NodeFigures, ShardFigures};
 use crate::limits::{Bucket, Usage};
 use crate::protocol::close::Refusal;
-use crate::protocol::document::{AppId, DocumentId, DocumentName};
+use crate::protocol::document::{DocumentId, DocumentName};
 use crate::time::Now;
 
 /// Whether the node takes new sessions, and if not, why.
@@ -50,12 +50,31 @@ pub(in crate::control) struct Discovered {
 /// A question of an HTTP request. An answer that nobody waits for any more is thrown away.
 #[derive(Debug)]
 pub(in crate::control) enum Question {
-    Admit { bucket: Bucket, ip: IpAddr, answer: oneshot::Sender<bool> },
-    Health { answer: oneshot::Sender<Health> },
-    Metrics { answer: oneshot::Sender<String> },
-    Check { token: String, answer: oneshot::Sender<Checked> },
-    Usage { app: AppId, answer: oneshot::Sender<Usage> },
-    Discover { grant: Arc<Grant>, name: DocumentName, answer: oneshot::Sender<Discovered> },
+    Admit {
+        bucket: Bucket,
+        ip: IpAddr,
+        answer: oneshot::Sender<bool>,
+    },
+    Health {
+        answer: oneshot::Sender<Health>,
+    },
+    Metrics {
+        answer: oneshot::Sender<String>,
+    },
+    Check {
+        token: String,
+        answer: oneshot::Sender<Checked>,
+    },
+    /// With the limits that hold for whoever has this grant.
+    Usage {
+        grant: Arc<Grant>,
+        answer: oneshot::Sender<(Usage, Limits)>,
+    },
+    Discover {
+        grant: Arc<Grant>,
+        name: DocumentName,
+        answer: oneshot::Sender<Discovered>,
+    },
 }
 
 impl Control {
@@ -68,8 +87,10 @@ impl Control {
             Question::Health { answer } => {
                 let _ = answer.send(self.health());
             }
-            Question::Usage { app, answer } => {
-                let _ = answer.send(self.ledger.usage(app));
+            Question::Usage { grant, answer } => {
+                let Grant { app, limits, issued_unix_s, .. } = *grant;
+                let limits = self.pushed.over(now.monotonic, app, limits, issued_unix_s);
+                let _ = answer.send((self.ledger.usage(app), limits));
             }
             Question::Discover { grant, name, answer } => {
                 let _ = answer.send(self.discover(&grant, name));

@@ -122,7 +122,7 @@ impl Rig {
 
 fn reserve(shard: u16, ticket: u64) -> ToControl {
     let claim = Claim { app: APP, connection: true, document: None };
-    ToControl::Reserve { shard, ticket, claim, limits: LIMITS }
+    ToControl::Reserve { shard, ticket, claim, limits: LIMITS, issued_unix_s: 0 }
 }
 
 fn outcomes(messages: &[ToShard]) -> Vec<(u64, bool)> {

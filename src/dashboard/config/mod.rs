@@ -51,8 +51,12 @@ pub struct MailSettings {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MailTarget {
-    /// Where the relay's URL is, which holds a password.
-    Smtp(KeySource),
+    Smtp {
+        /// Where the relay's URL is, which holds a password.
+        url: KeySource,
+        /// Certificates that the relay's may be of, besides those of public authorities.
+        ca_file: Option<PathBuf>,
+    },
     /// Each letter a file: for development and tests.
     Directory(PathBuf),
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -106,6 +107,7 @@ struct Http {
 struct Mail {
     from: String,
     smtp_url: Option<Source>,
+    ca_file: Option<String>,
     directory: Option<String>,
 }
 
@@ -431,15 +433,17 @@ impl Reader<'_> {
 
     fn mail(&mut self, given: Spanned<Mail>) -> Option<MailSettings> {
         let offset = given.span().start;
-        let Mail { from, smtp_url, directory } = given.into_inner();
-        let target = match (smtp_url.map(Source::read), directory) {
-            (Some(Some(source)), None) => Some(MailTarget::Smtp(source)),
-            (None, Some(directory)) => Some(MailTarget::Directory(directory.into())),
+        let Mail { from, smtp_url, ca_file, directory } = given.into_inner();
+        let target = match (smtp_url.map(Source::read), ca_file, directory) {
+            (Some(Some(url)), ca_file, None) => {
+                Some(MailTarget::Smtp { url, ca_file: ca_file.map(PathBuf::from) })
+            }
+            (None, None, Some(directory)) => Some(MailTarget::Directory(directory.into())),
             _ => None,
         };
         if target.is_none() {
-            let message = "[mail] must say where letters go: smtp_url = { file = \"PATH\" } or { env = \"VARIABLE\" }, \
-                           or directory = \"PATH\"";
+            let message = "[mail] must say where letters go: smtp_url = { file = \"PATH\" } or { env = \"VARIABLE\" } \
+                           (with ca_file = \"PATH\" where the relay's certificate is your own), or directory = \"PATH\"";
             self.problem(offset, message.to_owned());
         }
         Some(MailSettings { from, target: target? })

@@ -33,16 +33,15 @@ const SIGN_UPS_MAX: u32 = 20;
 pub fn router(dashboard: Arc<Dashboard>) -> Router {
     let wrong_method = async || Problem::method_not_allowed();
     // Refreshing needs no secret and key sets are public, so pages of any origin may ask; no cookie counts there.
-    let for_browsers = Router::new()
-        .merge(oauth::router())
-        .route("/{tenant}/.well-known/jwks", get(jwks::endpoint))
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(allow_any_origin));
+    let (for_browsers, for_clients) = oauth::routes().merge(jwks::routes()).split_for_parts();
+    let for_browsers =
+        for_browsers.method_not_allowed_fallback(wrong_method).layer(middleware::from_fn(allow_any_origin));
+    let (of_nodes, for_nodes) = nodes::routes().split_for_parts();
     Router::new()
         .route("/health", get(health))
-        .merge(nodes::router())
+        .merge(of_nodes)
         .merge(billing::router())
-        .merge(api::router(&dashboard))
+        .merge(api::router(&dashboard, [for_clients, for_nodes]))
         .merge(web::router())
         .method_not_allowed_fallback(wrong_method)
         .fallback(web::not_found)

@@ -6,21 +6,25 @@
 //! | `POST /api/v1/nodes/self/heartbeat` | credential | `{"state","heartbeatS"}`: what the operator wants the node to be |
 //! | `POST /api/v1/nodes/self/usage` | credential | `{"taken"}`: whether the report counts (`usage`) |
 //! | `GET /api/v1/nodes/self/keys` | credential | `text/event-stream`, from `Last-Event-ID` on (`feed`) |
+//!
+//! They are in the management API's OpenAPI document, under the tag [`TAG`], and nothing of that API is around them:
+//! neither its callers, nor its limits, nor its idempotency.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::{Client, Problem};
@@ -36,26 +40,51 @@ const USAGE_BYTES_MAX: usize = usage::APPS_MAX * 256;
 /// Who failed, when wrong enrolment secrets are counted.
 const ENROLMENT: &str = "node enrolment";
 
-pub(super) fn router() -> Router<Arc<Dashboard>> {
-    Router::new()
-        .route("/api/v1/nodes/enrol", post(enrol))
-        .route("/api/v1/nodes/self/heartbeat", post(heartbeat))
-        .route("/api/v1/nodes/self/keys", get(keys))
+/// Of these routes in the OpenAPI document.
+pub(super) const TAG: &str = "node side";
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Dashboard>> {
+    let small = OpenApiRouter::new().routes(routes!(enrol)).routes(routes!(heartbeat)).routes(routes!(keys));
+    let large = OpenApiRouter::new().routes(routes!(usage_report));
+    small
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .route("/api/v1/nodes/self/usage", post(usage_report).layer(DefaultBodyLimit::max(USAGE_BYTES_MAX)))
+        .merge(large.layer(DefaultBodyLimit::max(USAGE_BYTES_MAX)))
 }
 
-#[derive(Deserialize)]
+/// A node that introduces itself.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({ "name": "eu-1", "region": "aws-eu-west-1", "cluster": "blue",
+    "publicUrl": "wss://eu-1.example.com", "capacity": 50_000, "version": "0.1.0" }))]
 struct EnrolRequest {
+    /// Its own in the fleet; who enrols under a name again replaces its credential.
     name: String,
     region: String,
     cluster: String,
+    /// What `/discovery` gives to editors.
     public_url: String,
+    /// Connections that it takes at most.
+    #[schema(minimum = 0)]
     capacity: i64,
     version: String,
 }
 
+/// What a node has become.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct EnrolledNode {
+    node_id: Uuid,
+    /// Shown this once; every later request has it as its bearer.
+    #[schema(example = "wsn_m3RkYw0n8m2mVv1jJm0t1nq3Yk0b4h5c6d7e8f9g0h1")]
+    credential: String,
+}
+
+/// Enrol a node
+///
+/// With an enrolment secret, which an operator has made.
+#[utoipa::path(post, path = "/api/v1/nodes/enrol", tag = TAG, operation_id = "enrolNode", request_body = EnrolRequest,
+    security(("enrolmentSecret" = [])), responses(
+        (status = 201, description = "Enrolled", body = EnrolledNode)))]
 async fn enrol(
     State(dashboard): State<Arc<Dashboard>>,
     Client(address): Client,
@@ -78,7 +107,7 @@ async fn enrol(
         dashboard.count_failure(address, ENROLMENT);
     }
     let enrolled = enrolled?;
-    let body = Json(json!({ "nodeId": enrolled.node, "credential": enrolled.credential }));
+    let body = Json(EnrolledNode { node_id: enrolled.node, credential: enrolled.credential });
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], body).into_response())
 }
 
@@ -86,19 +115,42 @@ fn wrong<E: std::error::Error>(field: &'static str) -> impl Fn(E) -> Problem {
     move |error| Problem::bad_request(format!("{field}: {error}"))
 }
 
-#[derive(Deserialize)]
+/// How a node fares.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({ "version": "0.1.0", "connections": 1234, "documents": 321, "draining": false,
+    "boot": 1_800_000_000_123_456_i64, "publicUrl": "wss://eu-1.example.com", "capacity": 50_000 }))]
 struct HeartbeatRequest {
     version: String,
     connections: i64,
     documents: i64,
+    /// Whether it lets its sessions go.
     draining: bool,
+    /// Names the process: reports of usage count if they are of the one that was heard of last.
     #[serde(default)]
     boot: i64,
+    /// Left out: as it was.
     public_url: Option<String>,
+    /// Left out: as it was.
     capacity: Option<i64>,
 }
 
+/// What a node is told in answer.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct HeartbeatTaken {
+    /// What the operator wants it to be: `active` or `draining`.
+    #[schema(example = "active")]
+    state: &'static str,
+    /// How often it is to say that it lives, in seconds.
+    #[schema(example = 10)]
+    heartbeat_s: i64,
+}
+
+/// Say that a node lives
+#[utoipa::path(post, path = "/api/v1/nodes/self/heartbeat", tag = TAG, operation_id = "beatNode",
+    request_body = HeartbeatRequest, security(("nodeCredential" = [])), responses(
+        (status = 200, description = "Heard", body = HeartbeatTaken)))]
 async fn heartbeat(
     State(dashboard): State<Arc<Dashboard>>,
     headers: HeaderMap,
@@ -116,26 +168,50 @@ async fn heartbeat(
         capacity: request.capacity,
     };
     let state = nodes::heartbeat(&dashboard, credential, heartbeat).await?;
-    let body = Json(json!({ "state": state.as_str(), "heartbeatS": HEARTBEAT_EVERY_S }));
+    let body = Json(HeartbeatTaken { state: state.as_str(), heartbeat_s: HEARTBEAT_EVERY_S });
     Ok(([(header::CACHE_CONTROL, "no-store")], body).into_response())
 }
 
-#[derive(Deserialize)]
+/// What a node's apps use.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = UsageReport)]
 struct UsageRequest {
+    /// As in the heartbeat.
     boot: i64,
+    /// Rises with each report; one that is sent again counts once.
     sequence: i64,
+    #[schema(max_items = 1000)]
     apps: Vec<AppRequest>,
 }
 
-#[derive(Deserialize)]
+/// One app's figures on this node.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = AppUsageReport)]
 struct AppRequest {
     app_id: Uuid,
+    /// Now.
+    #[schema(minimum = 0)]
     connections: i64,
+    /// Now.
+    #[schema(minimum = 0)]
     documents: i64,
+    /// Since the report before.
+    #[schema(minimum = 0)]
     ops: i64,
 }
 
+/// What became of a report.
+#[derive(Serialize, ToSchema)]
+struct ReportTaken {
+    /// Whether it counts; if not, it is of another process than the node's latest heartbeat.
+    taken: bool,
+}
+
+/// Report what a node's apps use
+#[utoipa::path(post, path = "/api/v1/nodes/self/usage", tag = TAG, operation_id = "reportUsage",
+    request_body = UsageRequest, security(("nodeCredential" = [])), responses(
+        (status = 200, description = "Read", body = ReportTaken)))]
 async fn usage_report(
     State(dashboard): State<Arc<Dashboard>>,
     headers: HeaderMap,
@@ -150,9 +226,20 @@ async fn usage_report(
     let apps = request.apps.into_iter().map(app).collect();
     let report = Report { boot: request.boot, sequence: request.sequence, apps };
     let taken = usage::report(&dashboard, credential, &report).await?;
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(json!({ "taken": taken }))).into_response())
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(ReportTaken { taken })).into_response())
 }
 
+/// Follow what nodes must know
+///
+/// Server-sent events that never end: `keys` (a tenant's whole key set: `{"tenantId","jwks":{"keys","revoked"}}`),
+/// `limits` (an app's new limits: `{"tenantId","appId","limits","holdS"}`), `fleet` (all nodes:
+/// `{"self","nodes":[{"id","name","region","cluster","publicUrl","state","wanted"}]}`), and an `id` alone when all up to
+/// there was sent, at least every five seconds. It begins with everything, or with what has changed since
+/// `Last-Event-ID`.
+#[utoipa::path(get, path = "/api/v1/nodes/self/keys", tag = TAG, operation_id = "followFeed",
+    security(("nodeCredential" = [])),
+    params(("Last-Event-ID" = Option<i64>, Header, description = "The last `id` that was heard")), responses(
+        (status = 200, description = "The feed", body = String, content_type = "text/event-stream")))]
 async fn keys(State(dashboard): State<Arc<Dashboard>>, headers: HeaderMap) -> Result<Response, Problem> {
     let credential = bearer(&headers)?;
     let node = nodes::authenticate(&dashboard, credential).await?;

@@ -71,6 +71,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "Conflict", detail)
     }
 
+    /// What a preview showed is no longer what it would cost.
+    pub fn stale_quote(detail: impl Into<String>) -> Self {
+        Self::conflict(detail).of_kind("stale-quote")
+    }
+
     pub fn changed() -> Self {
         let detail = "it was changed by somebody else in the meantime: load it again, and send its new ETag";
         Self::new(StatusCode::PRECONDITION_FAILED, "Precondition failed", detail).of_kind("changed")

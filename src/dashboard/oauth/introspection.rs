@@ -11,11 +11,13 @@ use axum::http::HeaderMap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::error::OAuthError;
 use super::form::{Fields, FormBody, basic};
-use super::refresh;
+use super::revocation::TokenInHand;
+use super::{OAuthRefusal, refresh};
 use crate::auth::keys::parse_jwks;
 use crate::auth::{KeySets, Policy, Verifier};
 use crate::dashboard::http::Client;
@@ -24,6 +26,29 @@ use crate::dashboard::{Dashboard, accounts, keys};
 
 const TOKEN_BYTES_MAX: usize = 16 << 10;
 
+/// What a token is worth now, with its claims if it is worth anything.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "names what the answer is made of, for the document")]
+#[schema(example = json!({ "active": true, "token_type": "Bearer", "scope": "WireSocket.API", "exp": 1_800_000_900,
+    "client_id": "euw1-7k2m9qpxw4c8v3n5t6h1" }))]
+struct Introspection {
+    active: bool,
+    token_type: Option<String>,
+    scope: Option<String>,
+    exp: Option<i64>,
+    client_id: Option<String>,
+}
+
+/// Ask what a token is worth
+///
+/// RFC 7662. For operators, with their e-mail address and password as HTTP Basic.
+#[utoipa::path(post, path = "/connect/introspect", tag = super::TAG, operation_id = "introspectToken",
+    request_body(content = TokenInHand, content_type = "application/x-www-form-urlencoded"),
+    security(("operator" = [])), responses(
+        (status = 200, description = "What it is worth", body = Introspection),
+        (status = 400, description = "No token", body = OAuthRefusal),
+        (status = 401, description = "Not an operator", body = OAuthRefusal),
+        (status = 429, description = "Too many failures; Retry-After says how long to wait", body = OAuthRefusal)))]
 pub(super) async fn endpoint(
     State(dashboard): State<Arc<Dashboard>>,
     Client(address): Client,

@@ -11,7 +11,12 @@ use serde_json::json;
 use crate::dashboard::Dashboard;
 use crate::dashboard::tokens::{API, READ_ONLY};
 
-/// There is no `jwks_uri`: each tenant has its own, at `/{tenantId}/.well-known/jwks`.
+/// Read the authorization server's metadata
+///
+/// RFC 8414. There is no `jwks_uri`: each tenant has its own, at `/{tenantId}/.well-known/jwks`.
+#[utoipa::path(get, path = "/.well-known/oauth-authorization-server", tag = super::TAG,
+    operation_id = "readAuthorizationServer", security(()),
+    responses((status = 200, description = "The metadata", body = Object)))]
 pub(super) async fn endpoint(State(dashboard): State<Arc<Dashboard>>) -> impl IntoResponse {
     let issuer = dashboard.config.issuer.as_str();
     let mut grants = vec!["client_credentials", "refresh_token"];

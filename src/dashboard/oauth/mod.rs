@@ -10,6 +10,8 @@
 //! Credentials that are right but entitle to nothing (no active plan, a tenant that is not active) are answered
 //! `unauthorized_client`: of RFC 6749's errors the one that says "known, but may not", and that tells a client library not
 //! to retry with other credentials. A refresh token is not spent by it.
+//!
+//! The management API's OpenAPI document describes these routes too, under the tag [`TAG`].
 
 mod client;
 mod error;
@@ -22,20 +24,37 @@ mod token;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Dashboard;
 
 /// Forms here hold a few short fields and at most one token.
 const FORM_BYTES_MAX: usize = 64 << 10;
 
-pub(super) fn router() -> Router<Arc<Dashboard>> {
-    Router::new()
-        .route("/connect/token", post(token::endpoint))
-        .route("/connect/revocation", post(revocation::endpoint))
-        .route("/connect/introspect", post(introspection::endpoint))
-        .route("/.well-known/oauth-authorization-server", get(metadata::endpoint))
+/// Of these routes in the OpenAPI document.
+pub(super) const TAG: &str = "tokens";
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Dashboard>> {
+    OpenApiRouter::new()
+        .routes(routes!(token::endpoint))
+        .routes(routes!(revocation::endpoint))
+        .routes(routes!(introspection::endpoint))
+        .routes(routes!(metadata::endpoint))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+}
+
+/// A refusal (RFC 6749 section 5.2).
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "names what the answer is made of, for the document")]
+#[schema(example = json!({ "error": "invalid_grant",
+    "error_description": "this refresh token is unknown, expired or revoked; get a new one with the client secret" }))]
+struct OAuthRefusal {
+    /// `invalid_request`, `invalid_client`, `invalid_grant`, `invalid_scope`, `unauthorized_client`,
+    /// `unsupported_grant_type`, `unsupported_token_type`, `temporarily_unavailable` or `server_error`.
+    error: String,
+    /// What to do about it.
+    error_description: String,
 }

@@ -8,7 +8,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use utoipa::ToSchema;
 
+use super::OAuthRefusal;
 use super::client::ClientClaim;
 use super::error::OAuthError;
 use super::form::{Fields, FormBody};
@@ -27,6 +29,60 @@ const OFFLINE: &str = "offline_access";
 /// The longest field `documents`: a token has to fit into a request's head.
 const DOCUMENTS_BYTES_MAX: usize = 4096;
 
+/// What a grant is asked for with.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "names the form's fields, for the document")]
+#[schema(example = json!({ "grant_type": "client_credentials", "client_id": "euw1-7k2m9qpxw4c8v3n5t6h1",
+    "client_secret": "wss_m3RkYw0n8m2mVv1jJm0t1nq3Yk0b4h5c6d7e8f9g0h1", "scope": "WireSocket.API offline_access" }))]
+struct TokenRequest {
+    /// `client_credentials`, `refresh_token`, or `password` (trusted first-party clients only).
+    grant_type: String,
+    /// Here, or as HTTP Basic.
+    client_id: Option<String>,
+    /// Here, or as HTTP Basic. A refresh needs none.
+    client_secret: Option<String>,
+    /// Must have `WireSocket.API`; with `offline_access` there is a refresh token as well; with `WireSocket.ReadOnly` the
+    /// token changes nothing.
+    scope: Option<String>,
+    /// Of our own, for all but `refresh_token`: the documents that the tokens open, names and prefixes (`minutes-*`) with
+    /// spaces between. Without it, every document of the app.
+    documents: Option<String>,
+    /// For `refresh_token`; good once.
+    refresh_token: Option<String>,
+    /// For `password`.
+    username: Option<String>,
+    /// For `password`.
+    password: Option<String>,
+}
+
+/// Tokens (RFC 6749 section 5.1).
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "names what the answer is made of, for the document")]
+#[schema(example = json!({ "access_token": "eyJhbGciOiJSUzI1NiIs…", "token_type": "Bearer", "expires_in": 900,
+    "scope": "WireSocket.API offline_access", "refresh_token": "wsr_euw1_m3RkYw0n8m2mVv1jJm0t1nq3Yk0b4h5c6d7e8f9g0h1" }))]
+struct TokenAnswer {
+    /// A JWT that nodes take.
+    access_token: String,
+    token_type: String,
+    /// Seconds.
+    expires_in: i64,
+    /// What was granted.
+    scope: String,
+    /// If `offline_access` was granted. It is good for seven days and one use; the use of a spent one ends its family.
+    refresh_token: Option<String>,
+}
+
+/// Get tokens
+///
+/// RFC 6749: client credentials, refresh tokens. The client authenticates in the form or with HTTP Basic, not both.
+#[utoipa::path(post, path = "/connect/token", tag = super::TAG, operation_id = "getToken",
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    security(("client" = []), ()), responses(
+        (status = 200, description = "Granted", body = TokenAnswer),
+        (status = 400, description = "What was asked for can't be granted", body = OAuthRefusal),
+        (status = 401, description = "The client is not who it says", body = OAuthRefusal),
+        (status = 429, description = "Too many failures; Retry-After says how long to wait", body = OAuthRefusal),
+        (status = 503, description = "Too many tokens are being signed; ask again", body = OAuthRefusal)))]
 pub(super) async fn endpoint(
     State(dashboard): State<Arc<Dashboard>>,
     Client(address): Client,

@@ -16,12 +16,12 @@ fn is_secure(issuer: &Issuer) -> bool {
     issuer.as_str().starts_with("https://")
 }
 
-fn name(issuer: &Issuer) -> &'static str {
+pub(in crate::dashboard) fn name(issuer: &Issuer) -> &'static str {
     if is_secure(issuer) { SECURE_NAME } else { PLAIN_NAME }
 }
 
 /// The id in the request's cookie, if it has the form of one.
-pub(super) fn read(headers: &HeaderMap, issuer: &Issuer) -> Option<String> {
+pub(in crate::dashboard) fn read(headers: &HeaderMap, issuer: &Issuer) -> Option<String> {
     let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let (_, id) = pairs.find(|(found, _)| *found == name(issuer))?;
@@ -38,7 +38,7 @@ pub(super) fn set(issuer: &Issuer, id: &str) -> HeaderValue {
 }
 
 /// What a form of this browser must hold. Not the id itself: a page is easier to get at than a cookie.
-pub(super) fn form_token(id: &str) -> String {
+pub(in crate::dashboard) fn form_token(id: &str) -> String {
     random::fingerprint(&format!("form/{id}"))
 }
 

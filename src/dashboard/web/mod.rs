@@ -18,7 +18,7 @@ mod assets;
 mod audit;
 mod bill;
 mod billing;
-mod cookie;
+pub(super) mod cookie;
 mod entry;
 mod form;
 mod gauge;
@@ -56,6 +56,7 @@ use axum::{Router, http::header};
 use super::Dashboard;
 use super::http::Problem;
 use page::Failure;
+pub(super) use visit::is_ours;
 
 /// Forms hold a few short fields and at most one token.
 const FORM_BYTES_MAX: usize = 64 << 10;

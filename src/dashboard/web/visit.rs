@@ -202,7 +202,7 @@ impl<V: Visitor + Send> FromRequest<Arc<Dashboard>> for Posted<V> {
 
 /// Whether a POST comes from a page of ours: by `Origin`, which every browser sends with a form. Without one (no browser,
 /// or one that hides it) the token in the form decides alone.
-fn is_ours(headers: &HeaderMap, issuer: &str) -> bool {
+pub(in crate::dashboard) fn is_ours(headers: &HeaderMap, issuer: &str) -> bool {
     let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
     if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
         return false;

@@ -1,5 +1,7 @@
 //! Limits: places in the ledger, users per document, ops.
 
+use std::time::Duration;
+
 use super::client::{self, Said};
 use super::world::{WIDE, World, app, token, token_of};
 use crate::auth::Limits;
@@ -94,6 +96,40 @@ fn users_over_the_limit_of_a_document_are_refused_and_hold_nothing() {
         assert_eq!(reason.as_deref(), Some("4008 Document user limit exceeded: 1"));
         let usage = world.ledger.usage(app(1));
         assert_eq!((usage.connections, usage.documents), (2, 2));
+    }
+}
+
+#[test]
+fn newer_limits_count_for_who_comes_and_drop_nobody_who_is_in() {
+    for shards in [1, 2] {
+        let mut world = World::new(shards);
+        let token = limited(Limits { users_per_document_max: 3, ..WIDE });
+        let name = world.name_on(app(1), shards - 1, 0);
+        let inside: Vec<_> = (0..3).map(|_| join(&mut world, &token, &name)).collect();
+        let push = |world: &mut World, users_per_document_max| {
+            let limits = Limits { users_per_document_max, ..WIDE };
+            world.pushed.set(app(1), limits, u64::MAX, Duration::from_secs(3600));
+        };
+        push(&mut world, 1);
+        let late = join(&mut world, &token, &name);
+        assert_eq!(world.code(late), Some(4008));
+        world.write(inside[0], "still here");
+        world.settle();
+        assert!(inside.iter().all(|socket| world.code(*socket).is_none()), "nobody who is in is dropped");
+        push(&mut world, 5);
+        let more: Vec<_> = (0..2).map(|_| join(&mut world, &token, &name)).collect();
+        assert!(more.iter().all(|socket| world.code(*socket).is_none()), "more than the token's three");
+        let over = join(&mut world, &token, &name);
+        assert_eq!(world.code(over), Some(4008));
+        // A document of a Hocuspocus socket on another shard goes by them too.
+        let keyed = world.hocuspocus(0, &token);
+        let here = world.name_on(app(1), 0, 1);
+        world.attach(keyed, &here);
+        world.settle();
+        let denied = world.attach(keyed, &name);
+        world.settle();
+        let reason = world.sockets[keyed].replicas[denied].denied.clone();
+        assert_eq!(reason.as_deref(), Some("4008 Document user limit exceeded: 5"));
     }
 }
 

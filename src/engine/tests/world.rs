@@ -19,7 +19,7 @@ use crate::engine::connection::Channel;
 use crate::engine::event::{Effect, Event, Incoming, Mail, Opening, ShardIndex, Ticket};
 use crate::engine::slab::Slab;
 use crate::engine::{Engine, Settings};
-use crate::limits::{Claim, Exceeded, Ledger, OpsWindows};
+use crate::limits::{Claim, Exceeded, Ledger, OpsWindows, PushedLimits};
 use crate::protocol::document::{AppId, DocumentId, DocumentName};
 use crate::protocol::message::Wire;
 use crate::time::Now;
@@ -49,11 +49,11 @@ pub const WIDE: Limits = Limits {
 enum Letter {
     Mail(Mail),
     HandOver { socket: usize, opening: Opening },
-    Reserve { ticket: Ticket, claim: Claim, limits: Limits },
+    Reserve { ticket: Ticket, claim: Claim, limits: Limits, issued_unix_s: u64 },
     Release(Claim),
     LeaseOps { app: AppId, ops_per_minute: u32, wanted: u32 },
     RefreshKeys { ticket: Ticket },
-    Reserved { ticket: Ticket, outcome: Result<(), Exceeded> },
+    Reserved { ticket: Ticket, outcome: Result<Limits, Exceeded> },
     OpsLeased { app: AppId, granted: u32, window_ends: Duration },
     KeysRefreshed { ticket: Ticket },
     Keys(Arc<KeySets>),
@@ -93,6 +93,7 @@ pub struct World {
     pub engines: Vec<Engine>,
     pub sockets: Vec<Socket>,
     pub ledger: Ledger,
+    pub pushed: PushedLimits,
     pub windows: OpsWindows,
     /// The control shard leaves questions unanswered.
     pub mute: bool,
@@ -160,6 +161,7 @@ impl World {
             engines: (0..shards).map(engine).collect(),
             sockets: Vec::new(),
             ledger: Ledger::new(),
+            pushed: PushedLimits::default(),
             windows: OpsWindows::new(),
             mute: false,
             newest_keys: all_keys,
@@ -337,8 +339,9 @@ impl World {
         let answer = match letter {
             Letter::Release(claim) => return self.ledger.release(claim),
             _ if self.mute => return,
-            Letter::Reserve { ticket, claim, limits } => {
-                let outcome = self.ledger.reserve(claim, limits);
+            Letter::Reserve { ticket, claim, limits, issued_unix_s } => {
+                let limits = self.pushed.over(self.now.monotonic, claim.app, limits, issued_unix_s);
+                let outcome = self.ledger.reserve(claim, limits).map(|()| limits);
                 let usage = self.ledger.usage(claim.app);
                 assert!(outcome.is_err() || !claim.connection || usage.connections <= limits.connections_max);
                 assert!(outcome.is_err() || usage.documents <= limits.documents_max.max(usage.documents));
@@ -480,8 +483,8 @@ impl World {
         let from = u16::try_from(shard).unwrap();
         while let Some(effect) = self.engines[shard].poll_effect() {
             match effect {
-                Effect::Reserve { ticket, claim, limits } => {
-                    self.send(from, CONTROL, Letter::Reserve { ticket, claim, limits });
+                Effect::Reserve { ticket, claim, limits, issued_unix_s } => {
+                    self.send(from, CONTROL, Letter::Reserve { ticket, claim, limits, issued_unix_s });
                 }
                 Effect::Release { claim } => self.send(from, CONTROL, Letter::Release(claim)),
                 Effect::LeaseOps { app, ops_per_minute, wanted } => {

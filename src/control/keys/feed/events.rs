@@ -20,10 +20,20 @@ pub(super) struct Event {
     pub keys: Option<(Uuid, Jwks)>,
     /// All nodes, as they are now.
     pub fleet: Option<Fleet>,
-    /// Limits that an app has now, and for how long its tokens may bear others.
-    pub limits: Option<(AppId, Limits, Duration)>,
+    pub limits: Option<NewLimits>,
     /// All up to here was sent.
     pub id: Option<Box<str>>,
+}
+
+/// Limits that an app has now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NewLimits {
+    pub app: AppId,
+    pub limits: Limits,
+    /// Tokens issued up to then may bear others.
+    pub issued_until_unix_s: u64,
+    /// For how long such tokens live.
+    pub hold: Duration,
 }
 
 /// Why an event can't be used: the stream is not (any more) what it should be.
@@ -40,11 +50,18 @@ struct Keys {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct NewLimits {
+struct AppLimits {
     tenant_id: Uuid,
     app_id: Uuid,
     limits: LimitsClaim,
+    /// An older dashboard does not say: then no token is newer.
+    #[serde(default = "never")]
+    issued_until: u64,
     hold_s: u64,
+}
+
+fn never() -> u64 {
+    u64::MAX
 }
 
 /// As in tokens.
@@ -98,7 +115,7 @@ impl Parser {
                 event.keys = Some((tenant_id, jwks));
             }
             "limits" => {
-                let NewLimits { tenant_id: tenant, app_id: app, limits, hold_s } =
+                let AppLimits { tenant_id: tenant, app_id: app, limits, issued_until, hold_s } =
                     serde_json::from_str(&self.data)?;
                 let limits = Limits {
                     connections_max: limits.max_connections,
@@ -106,7 +123,12 @@ impl Parser {
                     users_per_document_max: limits.max_users_per_doc,
                     ops_per_minute: limits.ops_per_minute,
                 };
-                event.limits = Some((AppId { tenant, app }, limits, Duration::from_secs(hold_s)));
+                event.limits = Some(NewLimits {
+                    app: AppId { tenant, app },
+                    limits,
+                    issued_until_unix_s: issued_until,
+                    hold: Duration::from_secs(hold_s),
+                });
             }
             "fleet" => event.fleet = Some(serde_json::from_str(&self.data)?),
             _ => {}
@@ -152,12 +174,18 @@ mod tests {
     fn an_apps_new_limits_come_with_how_long_older_tokens_live() {
         let limits = r#"{"maxConnections":1,"maxDocuments":2,"maxUsersPerDoc":3,"opsPerMinute":4}"#;
         let text = format!(
-            "event: limits\ndata: {{\"tenantId\":\"{T}\",\"appId\":\"{T}\",\"limits\":{limits},\"holdS\":60}}\n\n"
+            "event: limits\ndata: {{\"tenantId\":\"{T}\",\"appId\":\"{T}\",\"limits\":{limits},\"issuedUntil\":7,\"holdS\":60}}\n\n"
         );
         let limits =
             Limits { connections_max: 1, documents_max: 2, users_per_document_max: 3, ops_per_minute: 4 };
-        let expected = (AppId { tenant: T, app: T }, limits, Duration::from_secs(60));
-        assert_eq!(parse(&text).unwrap(), [Event { limits: Some(expected), ..Event::default() }]);
+        let expected = |issued_until_unix_s| {
+            let (app, hold) = (AppId { tenant: T, app: T }, Duration::from_secs(60));
+            let limits = NewLimits { app, limits, issued_until_unix_s, hold };
+            [Event { limits: Some(limits), ..Event::default() }]
+        };
+        assert_eq!(parse(&text).unwrap(), expected(7));
+        let of_old = text.replace("\"issuedUntil\":7,", "");
+        assert_eq!(parse(&of_old).unwrap(), expected(u64::MAX), "then no token is newer");
     }
 
     #[test]

@@ -26,13 +26,13 @@ use crate::auth::keys::JWKS_BYTES_MAX;
 use crate::control::fleet::Fleet;
 use crate::protocol::document::AppId;
 pub(in crate::control) use client::{Client, ClientError, Heartbeat, HeartbeatAnswer, UsageAnswer};
-use events::{EventError, Parser};
+use events::{EventError, NewLimits, Parser};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// Key sets that are handed on at once.
-const BATCH_MAX: usize = 64;
+/// Key sets that are handed on at once: each batch copies all sets once, and empties every cache of tokens.
+const BATCH_MAX: usize = 256;
 
 /// A line holds one tenant's document, or the fleet.
 const LINE_BYTES_MAX: usize =
@@ -52,8 +52,8 @@ pub(in crate::control) enum FromFeed {
     Documents { documents: Vec<(Uuid, Jwks)>, is_complete: bool },
     /// All nodes, as they are now.
     Fleet(Fleet),
-    /// An app has these limits now; tokens with others live for so long.
-    Limits { app: AppId, limits: Limits, hold: Duration },
+    /// An app has these limits now; tokens with others were issued up to then, and live for so long.
+    Limits { app: AppId, limits: Limits, issued_until_unix_s: u64, hold: Duration },
     /// The feed is no longer followed; what changes now is not heard of.
     Lost,
 }
@@ -134,8 +134,8 @@ impl Follower {
             if let Some(fleet) = event.fleet {
                 self.hand_on(FromFeed::Fleet(fleet))?;
             }
-            if let Some((app, limits, hold)) = event.limits {
-                self.hand_on(FromFeed::Limits { app, limits, hold })?;
+            if let Some(NewLimits { app, limits, issued_until_unix_s, hold }) = event.limits {
+                self.hand_on(FromFeed::Limits { app, limits, issued_until_unix_s, hold })?;
             }
             documents.extend(event.keys);
             let is_complete = event.id.is_some();

@@ -172,16 +172,67 @@ fn usage_follows_a_heartbeat_and_is_sent_again_until_it_is_taken() {
     assert_eq!(reports(&mut rig), [(2, vec![(1, 2)])]);
 }
 
+/// A claim of a token that was issued then.
+fn claim_of(ticket: u64, issued_unix_s: u64) -> ToControl {
+    let claim = Claim { app: APP, connection: true, document: None };
+    ToControl::Reserve { shard: 0, ticket, claim, limits: LIMITS, issued_unix_s }
+}
+
+/// What the session of a claim is told to go by.
+fn granted(messages: &[ToShard]) -> Vec<Option<crate::auth::Limits>> {
+    let limits = |message: &ToShard| match message {
+        ToShard::Reserved { outcome, .. } => Some(outcome.as_ref().ok().copied()),
+        _ => None,
+    };
+    messages.iter().filter_map(limits).collect()
+}
+
 #[test]
 fn newer_limits_hold_over_those_of_tokens_that_were_issued_before() {
     let mut rig = Rig::new(1, |_, _| {});
-    let limits = crate::auth::Limits { connections_max: 1, ops_per_minute: 10, ..LIMITS };
-    rig.control.heard(rig.now, FromFeed::Limits { app: APP, limits, hold: 60 * S });
-    rig.turn(vec![reserve(0, 1), reserve(0, 2)]);
-    assert_eq!(outcomes(&rig.taken(0)), [(1, true), (2, false)]);
+    let limits = crate::auth::Limits {
+        connections_max: 1,
+        documents_max: 2,
+        users_per_document_max: 4,
+        ops_per_minute: 10,
+    };
+    let push = FromFeed::Limits { app: APP, limits, issued_until_unix_s: 100, hold: 60 * S };
+    rig.control.heard(rig.now, push);
+    rig.turn(vec![claim_of(1, 100), claim_of(2, 0)]);
+    assert_eq!(
+        granted(&rig.taken(0)),
+        [Some(limits), None],
+        "users per document are the session's to keep to"
+    );
     rig.turn(vec![ToControl::LeaseOps { shard: 0, app: APP, ops_per_minute: 100, wanted: 50 }]);
     assert!(matches!(rig.taken(0)[..], [ToShard::OpsLeased { granted: 10, .. }]));
     rig.now = rig.now.after(60 * S);
     rig.turn(vec![reserve(0, 3)]);
-    assert!(outcomes(&rig.taken(0)).contains(&(3, true)), "tokens bear the limits themselves by now");
+    assert_eq!(granted(&rig.taken(0)), [Some(LIMITS)], "tokens bear the limits themselves by now");
+}
+
+#[test]
+fn a_token_that_was_issued_after_a_push_brings_newer_limits_for_all() {
+    let mut rig = Rig::new(1, |_, _| {});
+    let limits = crate::auth::Limits { connections_max: 1, ..LIMITS };
+    let push = FromFeed::Limits { app: APP, limits, issued_until_unix_s: 100, hold: 60 * S };
+    rig.control.heard(rig.now, push);
+    rig.turn(vec![claim_of(1, 90), claim_of(2, 90), claim_of(3, 101), claim_of(4, 90)]);
+    assert_eq!(granted(&rig.taken(0)), [Some(limits), None, Some(LIMITS), Some(LIMITS)]);
+}
+
+#[test]
+fn usage_is_shown_against_the_limits_that_hold() {
+    let mut rig = Rig::new(1, |_, _| {});
+    rig.turn(vec![reserve(0, 1)]);
+    let shown = |rig: &mut Rig| {
+        let grant = crate::control::testing::grant();
+        let (usage, limits) = rig.ask(|answer| Question::Usage { grant, answer }).try_recv().unwrap();
+        (usage.connections, limits)
+    };
+    assert_eq!(shown(&mut rig), (1, LIMITS));
+    let limits = crate::auth::Limits { connections_max: 20, documents_max: 30, ..LIMITS };
+    let push = FromFeed::Limits { app: APP, limits, issued_until_unix_s: 100, hold: 60 * S };
+    rig.control.heard(rig.now, push);
+    assert_eq!(shown(&mut rig), (1, limits), "as the next claim will find them");
 }

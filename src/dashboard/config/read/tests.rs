@@ -69,13 +69,24 @@ fn the_documented_file_names_every_key() {
 #[test]
 fn mail_goes_to_one_place() {
     for (text, target) in [
-        ("smtp_url = { env = \"SMTP\" }", MailTarget::Smtp(KeySource::Environment("SMTP".to_owned()))),
+        (
+            "smtp_url = { env = \"SMTP\" }\nca_file = \"ca.pem\"",
+            MailTarget::Smtp {
+                url: KeySource::Environment("SMTP".to_owned()),
+                ca_file: Some("ca.pem".into()),
+            },
+        ),
         ("directory = \"mail\"", MailTarget::Directory("mail".into())),
     ] {
         let config = parse(&format!("{MINIMAL}[mail]\nfrom = \"a@b\"\n{text}\n"), "f").unwrap();
         assert_eq!(config.mail, Some(MailSettings { from: "a@b".to_owned(), target }));
     }
-    for text in ["", "smtp_url = {}", "directory = \"mail\"\nsmtp_url = { env = \"SMTP\" }"] {
+    for text in [
+        "",
+        "smtp_url = {}",
+        "directory = \"mail\"\nsmtp_url = { env = \"SMTP\" }",
+        "directory = \"mail\"\nca_file = \"ca.pem\"",
+    ] {
         let said = problems_with(&format!("[mail]\nfrom = \"a@b\"\n{text}\n"));
         assert!(said[0].contains("[mail] must say where letters go"), "{said:?}");
     }

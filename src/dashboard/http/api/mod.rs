@@ -9,7 +9,8 @@
 //!
 //! A route checks no right: the operation that it calls does. What the caller may not know of is 404.
 //!
-//! Absent: what nodes call (`http::nodes`), tokens (`oauth`), pages for people.
+//! Absent: what nodes call (`http::nodes`) and tokens (`oauth`), which the document describes all the same; pages for
+//! people.
 
 mod api_keys;
 mod apps;
@@ -18,6 +19,7 @@ mod entity;
 mod identity;
 mod input;
 mod invitations;
+mod invoices;
 mod keys;
 mod me;
 mod members;
@@ -28,12 +30,15 @@ mod plans;
 mod refusal;
 mod replay;
 mod sign_up;
+mod subscriptions;
 mod tenants;
+mod usage;
 
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::{Extension, Router, middleware};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::Problem;
@@ -55,14 +60,22 @@ fn routes() -> OpenApiRouter<Arc<Dashboard>> {
         .merge(invitations::routes())
         .merge(apps::routes())
         .merge(plans::routes())
+        .merge(subscriptions::routes())
+        .merge(invoices::routes())
+        .merge(usage::routes())
         .merge(keys::routes())
         .merge(nodes::routes())
         .merge(api_keys::routes())
         .merge(audit::routes())
 }
 
-pub(super) fn router(dashboard: &Arc<Dashboard>) -> Router<Arc<Dashboard>> {
-    let (router, document) = routes().split_for_parts();
+/// With a document that describes the `others` as well.
+pub(super) fn router(
+    dashboard: &Arc<Dashboard>,
+    others: impl IntoIterator<Item = OpenApi>,
+) -> Router<Arc<Dashboard>> {
+    let (router, mut document) = routes().split_for_parts();
+    others.into_iter().for_each(|other| document.merge(other));
     let document = openapi::finish(document, &dashboard.config.issuer);
     // The last is the outermost.
     router

@@ -11,8 +11,10 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::super::nodes;
+use super::identity::FORM_TOKEN;
 use crate::config::Issuer;
-use crate::dashboard::Dashboard;
+use crate::dashboard::{Dashboard, oauth, web};
 
 /// The document as it is served.
 #[derive(Clone)]
@@ -41,10 +43,12 @@ pub(super) fn head() -> OpenApi {
 }
 
 const DESCRIPTION: &str = "\
-Tenants, apps, keys, members and nodes of a WireSocket dashboard, as JSON. Times are Unix seconds, ids GUIDs.
+Tenants, apps, plans, invoices, keys, members and nodes of a WireSocket dashboard, as JSON. Times are Unix seconds, ids GUIDs.
 
 **Authentication.** `Authorization: Bearer wsk_…`, an API key of a tenant or of an operator. A key may what its role may, \
-and never more than whoever made it may now. What a key may not know of is answered 404.
+and never more than whoever made it may now. What a key may not know of is answered 404. Without a key the session of the \
+dashboard's own pages counts, for requests from pages of the same origin alone (403 for others); a change also needs \
+`X-Form-Token`, with what the page's forms hold as `form_token`.
 
 **Changes.** What can be edited has an `ETag`; `PATCH`, `PUT` and `DELETE` of it need `If-Match` (428 without, 412 when \
 somebody was faster). `GET` answers 304 to `If-None-Match`.
@@ -65,10 +69,18 @@ const TAGS: &[(&str, &str)] = &[
     ("invitations", "Who is asked to"),
     ("apps", "What gets tokens"),
     ("plans", "What an app may use, and its price"),
+    ("subscriptions", "Which app is on which plan"),
+    ("invoices", "What that costs, and whether it is paid"),
+    ("usage", "What an app uses and used"),
     ("keys", "What signs tokens"),
     ("nodes", "The fleet, for operators"),
     ("api keys", "What automation authenticates with"),
     ("audit", "Who changed what"),
+    (oauth::TAG, "OAuth 2 and the keys that verify: not part of the API, nothing of the above holds there"),
+    (
+        nodes::TAG,
+        "What nodes say and hear, with credentials of their own: nothing of the above holds there either",
+    ),
 ];
 
 /// The ids that paths have.
@@ -78,6 +90,7 @@ const PATH_PARAMETERS: &[(&str, &str, &str)] = &[
     ("invitation", "uuid", "The invitation's id"),
     ("app", "uuid", "The app's id"),
     ("plan", "", "The plan's id"),
+    ("invoice", "uuid", "The invoice's id"),
     ("kid", "", "The signing key's id"),
     ("node", "uuid", "The node's id"),
     ("apiKey", "uuid", "The API key's id"),
@@ -87,7 +100,11 @@ const PATH_PARAMETERS: &[(&str, &str, &str)] = &[
 const REFUSALS: &[(&str, u16, &str)] = &[
     ("BadRequest", 400, "The request can't be read: no JSON, an unknown parameter, another list's cursor"),
     ("Unauthorized", 401, "No credential, or one that is not good (any more)"),
-    ("Forbidden", 403, "The caller's role may not do this"),
+    (
+        "Forbidden",
+        403,
+        "The caller's role may not do this, or the session's request does not come from our own pages",
+    ),
     ("NotFound", 404, "There is no such thing, or the caller may not know of it"),
     ("MethodNotAllowed", 405, "The address answers other methods, which Allow names"),
     ("Conflict", 409, "What is there, or its state, is in the way; or the Idempotency-Key is in use"),
@@ -106,15 +123,32 @@ const REFUSALS: &[(&str, u16, &str)] = &[
     ("Unavailable", 503, "What is needed is overloaded or not configured"),
 ];
 
+/// What routes that are not the API's answer with problem details, by their operation.
+const REFUSALS_OF_OTHERS: &[(&str, &[u16])] = &[
+    ("enrolNode", &[400, 401, 413, 429]),
+    ("beatNode", &[400, 401, 413]),
+    ("reportUsage", &[400, 401, 413]),
+    ("followFeed", &[401, 503]),
+    ("readKeySet", &[404, 429]),
+];
+
 /// Adds what holds for every route.
 pub(super) fn finish(document: OpenApi, issuer: &Issuer) -> Document {
     let mut document = serde_json::to_value(document).unwrap_or_default();
     document["servers"] = json!([{ "url": issuer.as_str() }]);
     let tag = |(name, description): &(&str, &str)| json!({ "name": name, "description": description });
     document["tags"] = TAGS.iter().map(tag).collect();
-    document["security"] = json!([{ "apiKey": [] }]);
+    document["security"] = json!([{ "apiKey": [] }, { "session": [] }]);
     document["components"]["securitySchemes"] = json!({
         "apiKey": { "type": "http", "scheme": "bearer", "bearerFormat": "wsk_…", "description": "An API key" },
+        "session": { "type": "apiKey", "in": "cookie", "name": web::cookie::name(issuer),
+            "description": "The cookie of somebody who is logged in to the dashboard's pages" },
+        "formToken": { "type": "apiKey", "in": "header", "name": FORM_TOKEN,
+            "description": "What the page's forms hold as form_token: with the cookie, for every change" },
+        "client": { "type": "http", "scheme": "basic", "description": "An app's client_id and client_secret" },
+        "operator": { "type": "http", "scheme": "basic", "description": "An operator's e-mail address and password" },
+        "enrolmentSecret": { "type": "http", "scheme": "bearer", "description": "What an operator has made for nodes" },
+        "nodeCredential": { "type": "http", "scheme": "bearer", "description": "What a node got when it enrolled" },
     });
     document["components"]["schemas"]["Problem"] = problem_schema();
     let refusal = |&(name, status, meaning): &(&str, u16, &str)| (name.to_owned(), refusal(status, meaning));
@@ -131,6 +165,10 @@ pub(super) fn finish(document: OpenApi, issuer: &Issuer) -> Document {
 fn complete(path: &str, method: &str, operation: &mut Value) {
     let is_public =
         operation["security"].as_array().is_some_and(|schemes| schemes.iter().any(|one| one == &json!({})));
+    let is_others = [oauth::TAG, nodes::TAG].iter().any(|tag| operation["tags"][0] == *tag);
+    if !is_others && !is_public && method != "get" {
+        operation["security"] = json!([{ "apiKey": [] }, { "session": [], "formToken": [] }]);
+    }
     let mut parameters = Vec::new();
     let ids = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     for id in ids {
@@ -142,6 +180,17 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         }
         let parameter = json!({ "name": id, "in": "path", "required": true, "schema": schema, "description": description });
         parameters.push(parameter);
+    }
+    if is_others {
+        let of_it = |(id, ..): &&(&str, &[u16])| operation["operationId"] == *id;
+        let statuses = REFUSALS_OF_OTHERS.iter().find(of_it).map_or(&[][..], |(_, statuses)| statuses);
+        for (name, status, _) in REFUSALS.iter().filter(|(_, status, _)| statuses.contains(status)) {
+            operation["responses"][status.to_string()] =
+                json!({ "$ref": format!("#/components/responses/{name}") });
+        }
+        parameters.extend(operation["parameters"].as_array().cloned().unwrap_or_default());
+        operation["parameters"] = parameters.into();
+        return;
     }
     let needs_if_match = is_conditional(path, method);
     let mut header = |name: &str, required: bool, description: &str| {
@@ -163,6 +212,8 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
     let has_body = !operation["requestBody"].is_null();
     let has_query =
         operation["parameters"].as_array().is_some_and(|all| all.iter().any(|one| one["in"] == "query"));
+    let is_list =
+        operation["parameters"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == "cursor"));
     let is_invitation = operation["operationId"] == "createInvitation";
     let responses = operation["responses"].as_object_mut();
     let Some(responses) = responses else { return };
@@ -170,7 +221,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         let applies = match status {
             400 => has_body || has_query || (method == "post" && !is_public),
             401 => true, // a public route refuses a wrong credential too
-            403 => !is_public && path != "/api/v1/me" && !path.starts_with("/api/v1/plans"),
+            403 => !is_public,
             404 => path.contains('{'),
             409 => method != "get",
             412 | 428 => needs_if_match,
@@ -184,9 +235,10 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
             responses.insert(status.to_string(), json!({ "$ref": format!("#/components/responses/{name}") }));
         }
     }
-    let is_thing = method == "get" && path != "/api/v1/openapi.json" && !path.ends_with("/export");
+    let is_uncached = path.ends_with("/export") || path.contains("/usage");
+    let is_thing = method == "get" && path != "/api/v1/openapi.json" && !is_uncached;
     if let Some(answer) = responses.get_mut("200").filter(|_| is_thing) {
-        answer["headers"] = match has_query {
+        answer["headers"] = match is_list {
             true => headers_of("Link", "The next page, as rel=\"next\""),
             false => headers_of("ETag", "What If-Match and If-None-Match name"),
         };

@@ -8,12 +8,16 @@ use crate::dashboard::accounts::AccountError;
 use crate::dashboard::api_keys::ApiKeyError;
 use crate::dashboard::apps::AppError;
 use crate::dashboard::audit::FindError;
+use crate::dashboard::billing::invoices::InvoiceError;
+use crate::dashboard::billing::payments::PaymentError;
 use crate::dashboard::invitations::InvitationError;
 use crate::dashboard::keys::KeysError;
 use crate::dashboard::mail::MailError;
 use crate::dashboard::members::MemberError;
+use crate::dashboard::plans::PlanError;
 use crate::dashboard::sign_up::SignUpError;
 use crate::dashboard::signer::SignerError;
+use crate::dashboard::subscriptions::SubscriptionError;
 use crate::dashboard::tenants::TenantError;
 
 impl From<Denied> for Problem {
@@ -113,6 +117,14 @@ impl From<MailError> for Problem {
         match error {
             MailError::NotConfigured => Self::unavailable(error.to_string()),
             MailError::Recipient(_) => Self::invalid("/email", error.to_string()),
+            MailError::LogIn(source) => {
+                let error = source.to_string();
+                tracing::error!(%error, "the mail relay refuses the user name or password of mail.smtp_url");
+                Self::bad_gateway(
+                    "the mail relay refuses the dashboard's own user name or password, so nobody is invited; its operator \
+                     corrects mail.smtp_url",
+                )
+            }
             error => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(%error, cause, "a letter could not be sent");
@@ -165,6 +177,61 @@ impl From<ApiKeyError> for Problem {
             ApiKeyError::Invalid => Self::unauthorized(detail),
             ApiKeyError::Denied(error) => error.into(),
             ApiKeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PlanError> for Problem {
+    fn from(error: PlanError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PlanError::Id(_) => Self::invalid("/id", detail),
+            PlanError::Name => Self::invalid("/name", detail),
+            PlanError::Limit(limit) => Self::invalid(format!("/limits/{limit}"), detail),
+            PlanError::Price => Self::invalid("/priceCents", detail),
+            PlanError::Currency(_) => Self::invalid("/currency", detail),
+            PlanError::Exists(_) => Self::conflict(detail),
+            PlanError::Missing(_) => Self::not_found(detail),
+            PlanError::Changed => Self::changed(),
+            PlanError::Denied(error) => error.into(),
+            PlanError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SubscriptionError> for Problem {
+    fn from(error: SubscriptionError) -> Self {
+        let detail = error.to_string();
+        match error {
+            SubscriptionError::Plan(_) => Self::invalid("/plan", detail),
+            SubscriptionError::App => Self::not_found(detail),
+            SubscriptionError::Stale => Self::stale_quote(detail),
+            SubscriptionError::Exists
+            | SubscriptionError::Same
+            | SubscriptionError::FreeTaken
+            | SubscriptionError::Currency { .. }
+            | SubscriptionError::PastDue(_)
+            | SubscriptionError::Unpaid(_)
+            | SubscriptionError::TenantState(_)
+            | SubscriptionError::Missing
+            | SubscriptionError::NotCancelled => Self::conflict(detail),
+            SubscriptionError::Denied(error) => error.into(),
+            SubscriptionError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<InvoiceError> for Problem {
+    fn from(error: InvoiceError) -> Self {
+        let detail = error.to_string();
+        match error {
+            InvoiceError::Missing => Self::not_found(detail),
+            InvoiceError::NotOpen { .. } => Self::conflict(detail),
+            InvoiceError::Reference => Self::invalid("/reference", detail),
+            InvoiceError::Payment(PaymentError::Amount(_)) => Self::invalid("/amountCents", detail),
+            InvoiceError::Payment(_) => Self::unprocessable(detail),
+            InvoiceError::Denied(error) => error.into(),
+            InvoiceError::Store(error) => error.into(),
         }
     }
 }

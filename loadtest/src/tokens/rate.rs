@@ -4,8 +4,8 @@
 //! many clients. Threads, because nothing here is in the way of a server under load but the server.
 
 use super::endpoint::{Endpoint, EndpointError};
-use crate::measure::{Latency, LatencySummary};
 use crate::measure::process::{Process, ProcessError};
+use crate::measure::{Latency, LatencySummary};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};

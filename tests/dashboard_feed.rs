@@ -7,7 +7,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{DashboardServer, NodeSetup, Replica, Server, eventually, wait_until};
+use support::wire::Wire;
+use support::{Client, DashboardServer, NodeSetup, Replica, Server, eventually, wait_until};
 
 const API: &str = "WireSocket.API";
 const UNLIMITED: &str = "[http]\njwks_per_10_minutes = 0\n[keys]\njwks_max_age_s = 0\npublish_before_s = 0\n";
@@ -185,4 +186,39 @@ fn a_node_that_was_removed_polls_and_comes_back_with_a_new_secret() {
     follows(&node, true);
     let nodes = dashboard.admin(&["list-nodes"]);
     assert_eq!(nodes.as_array().map(Vec::len), Some(1), "{nodes}");
+}
+
+#[test]
+fn a_new_plans_limits_hold_for_tokens_that_were_issued_before_and_drop_nobody() {
+    let dashboard = DashboardServer::start(UNLIMITED);
+    let node = node(&dashboard);
+    let tenant = dashboard.admin(&["create-tenant", "Acme", "--owner", "owner@example.com", "--approve"]);
+    let tenant = text(&tenant, "tenant");
+    let credentials = dashboard.admin(&["create-app", tenant, "Notes", "--plan", "free"]);
+    every_shard_has(&node, 1.0);
+    let answer = dashboard.token(&credentials, API);
+    let token = text(&answer, "access_token");
+    let limit = || {
+        let usage = node.get(&format!("/usage?token={token}"));
+        assert_eq!(usage.status, 200, "{}", usage.text());
+        usage.json()["usage"]["connections"]["limit"].as_u64()
+    };
+    let mut inside: Vec<_> = (0..10).map(|_| Replica::join(&node, "notes", token)).collect();
+    let late = || Replica::new(Client::join(&node, "notes", token), Wire::YWebsocket);
+    assert_eq!(late().wait_for_end(), (4008, "Document user limit exceeded: 10".to_owned()));
+    let free = limit();
+
+    dashboard.admin(&["pick-plan", tenant, text(&credentials, "appId"), "starter"]);
+    let starter = eventually("the node has heard of the plan", || Some(limit()).filter(|now| *now != free));
+    assert_eq!(starter, Some(1000), "shown as it holds, not as the old token says");
+    inside.extend((0..5).map(|_| Replica::join(&node, "notes", token)));
+
+    dashboard.admin(&["pick-plan", tenant, text(&credentials, "appId"), "free"]);
+    eventually("the node has heard of the smaller plan", || (limit() == free).then_some(()));
+    assert_eq!(late().wait_for_end(), (4008, "Document user limit exceeded: 10".to_owned()));
+    for editor in &mut inside {
+        editor.flush(); // nobody who is in is dropped
+    }
+    drop(inside);
+    dashboard.stop();
 }

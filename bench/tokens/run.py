@@ -67,7 +67,7 @@ class Dashboard:
         self.config = folder / "dashboard.toml"
         run(WIRESOCKET, "admin", "generate-master-key", folder / "key")
         self.config.write_text(
-            f'[dashboard]\nlisten = "{self.url.removeprefix("http://")}"\nissuer = "{self.url}"\n'
+            f'[dashboard]\nlisten = "{self.url.removeprefix("http://")}"\nissuer = "{self.url}"\noperator_email = "ops@example.com"\n'
             f'[database]\nhome = "{database}"\n[master_keys]\n1 = {{ file = "{folder / "key"}" }}\n[log]\nlevel = "warn"\n'
         )
         command = [WIRESOCKET, "dashboard", "--config", self.config]

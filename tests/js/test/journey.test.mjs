@@ -2,12 +2,12 @@
 // in sync with tokens of the real token endpoint, and what an operator does to them while they type.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { decodeProtectedHeader } from 'jose'
+import { decodeJwt, decodeProtectedHeader } from 'jose'
 import * as openid from 'openid-client'
 import { openWindow, startBrowser, visit } from '../harness/browser.mjs'
 import { allSaved, allSynced, open, sameText } from '../harness/clients.mjs'
 import { startDashboard } from '../harness/dashboard.mjs'
-import { field, fill, follow, press, question } from '../harness/pages.mjs'
+import { field, fill, follow, look, press, question } from '../harness/pages.mjs'
 import { Proxy } from '../harness/proxy.mjs'
 import { freshName, startNode } from '../harness/server.mjs'
 import { defer, until } from '../harness/until.mjs'
@@ -52,7 +52,7 @@ function typing (t, clients) {
   return stop
 }
 
-test('from sign-up to two editors in sync, through rotation, a new secret, and a drain', async (t) => {
+test('from sign-up to two editors in sync, and all that is done to them while they type', async (t) => {
   const { page, errors } = await openWindow(t, browser)
   const { page: operator, errors: operatorErrors } = await openWindow(t, browser)
   const app = {}
@@ -88,13 +88,12 @@ test('from sign-up to two editors in sync, through rotation, a new secret, and a
     await fill(page, { Name: 'Notes' })
     await field(page, 'License region').selectOption(REGION)
     await press(page, 'Make the app')
-    app.url = page.url()
     app.clientId = await page.locator('#client-id').innerText()
     app.clientSecret = await page.locator('#client-secret').innerText()
     await follow(page, 'I have copied it: choose a plan')
     await press(page, 'Choose Free')
     await page.getByRole('heading', { name: 'Notes' }).waitFor()
-    app.url = page.url()
+    app.url = page.url().replace(/\?.*/, '')
   })
 
   const options = { algorithm: 'oauth2', execute: [openid.allowInsecureRequests] }
@@ -114,6 +113,18 @@ test('from sign-up to two editors in sync, through rotation, a new secret, and a
     await sameText(editors, 6)
     editors[1].text.insert(6, 'world')
     await sameText(editors, 11)
+  })
+
+  await t.test('the usage graph moves while they type', async (t1) => {
+    await visit(page, `${app.url}/usage`)
+    const graph = page.getByRole('img', { name: /^Changes a minute, last hour/ })
+    await graph.waitFor()
+    const still = await graph.getAttribute('aria-label')
+    const stop = typing(t1, editors)
+    await until('the graph follows', async () => await graph.getAttribute('aria-label') !== still, { deadlineMs: 40_000 })
+    await until('two connections are there', async () => await page.locator('[data-gauge=connections] [data-figure]').first().innerText() === '2', { deadlineMs: 40_000 })
+    await look(page, 'journey-usage')
+    await sameText(editors, stop())
   })
 
   await t.test('the key is rotated while they type: nobody drops', async (t1) => {
@@ -146,6 +157,42 @@ test('from sign-up to two editors in sync, through rotation, a new secret, and a
     await assert.rejects(openid.refreshTokenGrant(withoutSecret, first.refresh_token), { error: 'invalid_grant' })
     app.clientSecret = secret
     await tokens()
+  })
+
+  await t.test('a second free app is refused, by name', async () => {
+    await visit(page, `${dashboard.issuer}${new URL(app.url).pathname.replace(/[^/]+$/, 'new')}`)
+    await fill(page, { Name: 'Drafts' })
+    await field(page, 'License region').selectOption(REGION)
+    await press(page, 'Make the app')
+    await follow(page, 'I have copied it: choose a plan')
+    assert.match(await page.locator('.taken').innerText(), /^Taken: Notes has the free plan/)
+    assert.equal(await page.getByRole('button', { name: 'Choose Free', exact: true }).count(), 0)
+    await look(page, 'journey-second-free')
+  })
+
+  await t.test('an upgrade, with the proration shown before, and its limits in the next token', async () => {
+    const lines = () => page.locator('table.bill').first().locator('tbody tr').allInnerTexts()
+    await visit(page, `${app.url}/plan`)
+    await follow(page, 'Choose Starter')
+    await press(page, 'Confirm and be charged $29.00')
+    await page.getByRole('heading', { name: /^Invoice 1/ }).waitFor()
+    await visit(page, `${app.url}/plan`)
+    await follow(page, 'Choose Pro')
+    await page.getByRole('heading', { name: 'Pro for Notes' }).waitFor()
+    const shown = await lines()
+    assert.match(shown.join('\n'), /Starter, unused from .*seconds\s+−\$2[89]\.\d\d/s)
+    await look(page, 'journey-upgrade')
+    await press(page, 'Confirm Pro')
+    await page.getByText('The plan is changed.').waitFor()
+    const { access_token: token } = await tokens()
+    assert.equal(decodeJwt(token).limits.maxConnections, 10_000)
+    assert.deepEqual(editors.map(({ closes, denials }) => [...closes, ...denials]), [[], []])
+    const live = await until('the node counts against the new limit', async () => {
+      const usage = await fetch(`${nodes[0].http}/usage`, { headers: { authorization: `Bearer ${first.access_token}` } })
+      const { connections } = (await usage.json()).usage
+      return connections.limit === 10_000 && connections
+    })
+    assert.equal(live.current, 2)
   })
 
   await t.test('a node is drained while they type: they go on at the other', async (t1) => {

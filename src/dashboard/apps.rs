@@ -233,6 +233,12 @@ pub async fn delete(dashboard: &Dashboard, actor: &Actor, app: &App) -> Result<(
     }
     let event = Event::new(now, actor, "app.delete", app.id).of_tenant(app.tenant);
     finish(dashboard, database, tx, &event).await?;
+    if !dashboard.is_at_home(app.region) {
+        // A plan that was picked while the region did not show the deletion yet.
+        let mut home = dashboard.home.begin().await?;
+        subscriptions::end_for_deleted_app(dashboard, &mut home, actor, app).await?;
+        home.commit().await?;
+    }
     dashboard.feed.wake();
     Ok(())
 }

@@ -128,3 +128,20 @@ pub async fn an_app_that_was_changed_meanwhile_is_not_deleted(stage: Stage) {
         assert_eq!(found, None, "its plan went with it");
     }
 }
+
+/// In the home database and in a region's own: a plan that is picked while its app is deleted never outlives it.
+pub async fn a_deleted_app_keeps_no_plan_that_was_picked_meanwhile(stage: Stage) {
+    let (tenant, _) = stage.tenant("owner@example.com").await;
+    for region in [LicenseRegion::EuWest1, LicenseRegion::UsEast1] {
+        for turn in 0..8 {
+            let credentials = stage.app_in(tenant, region, &[]).await;
+            let app = stage.read(tenant, &credentials).await;
+            let pick = subscriptions::pick(&stage.dashboard, &stage.operator, &app, "starter", None);
+            let delete = apps::delete(&stage.dashboard, &stage.operator, &app);
+            let (_, deleted) = tokio::join!(pick, delete);
+            deleted.unwrap();
+            let found = subscriptions::current(&stage.dashboard, credentials.app).await.unwrap();
+            assert_eq!(found, None, "turn {turn}");
+        }
+    }
+}

@@ -67,6 +67,7 @@ scenarios! {
         metadata_is_in_the_regions_database_and_nowhere_else,
         a_deleted_app_gets_no_tokens_and_frees_the_free_plan,
         an_app_that_was_changed_meanwhile_is_not_deleted,
+        a_deleted_app_keeps_no_plan_that_was_picked_meanwhile,
     ],
     plans: [
         an_app_without_a_plan_gets_no_token_and_is_told_why,

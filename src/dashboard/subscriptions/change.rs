@@ -207,6 +207,10 @@ async fn pick_in(
     require(tx, actor, Action::ChangeSubscriptions, Some(app.tenant)).await?;
     let now = dashboard.now();
     let account = ledger::lock(tx, app.tenant).await?;
+    // It was found before this transaction. Who deletes it ends its plan under the same lock, so from here on this holds.
+    if apps::find(dashboard, app.tenant, app.id).await?.is_none() {
+        return Err(SubscriptionError::App);
+    }
     let found = plans::find_in(tx, plan).await?.filter(|plan| plan.is_offered);
     let plan = found.ok_or_else(|| SubscriptionError::Plan(plan.to_owned()))?;
     let fresh = Quote { at: now, account, plan_version: plan.version };

@@ -225,6 +225,7 @@ impl Engine {
                 document: None,
                 grant: connection.grant.clone(),
                 origin: connection.origin.take(),
+                acknowledges: connection.acknowledges,
                 replay,
             };
             self.forget_connection(now, id);
@@ -325,6 +326,7 @@ impl Engine {
         let (own, shards) = (self.shard, self.shards);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (link, wire) = (connection.link, connection.wire.unwrap_or(Wire::YWebsocket));
+        let acknowledges = wire == Wire::Hocuspocus || connection.acknowledges;
         let Some(channel) = connection.channel_mut(channel_id) else { return };
         let Some(grant) = channel.grant.clone() else { return };
         let ChannelState::AwaitingClaim { name, authenticate, .. } = &channel.state else { return };
@@ -340,6 +342,7 @@ impl Engine {
             authenticate: *authenticate,
             users_max: grant.limits.users_per_document_max,
             ops_per_minute: grant.limits.ops_per_minute,
+            acknowledges,
         };
         let held = std::mem::take(&mut channel.held);
         let routing_key = channel.key.clone();

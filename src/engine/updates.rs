@@ -1,4 +1,4 @@
-//! The way of an update: pre-scan, ops, apply, relay, acknowledge; and of one that came before what it depends on.
+//! The way of an update: pre-scan, ops, apply, keep, relay, acknowledge; and of one that came before what it depends on.
 
 use super::Engine;
 use super::document::{Applied, ApplyError, Parked};
@@ -8,7 +8,6 @@ use super::slab::Key;
 use super::turn::About;
 use crate::protocol::close::Refusal;
 use crate::protocol::document::AppId;
-use crate::protocol::message::Wire;
 use crate::time::Now;
 
 /// What became of an update.
@@ -38,6 +37,10 @@ impl Engine {
             self.counters.updates_in += 1;
             self.acknowledge(key);
             return Ok(Outcome::Done);
+        }
+        if self.journal_is_behind() {
+            self.counters.journal_refusals += 1;
+            return Err(self.overloaded_refusal());
         }
         match self.ops_verdict(now, app, ops_per_minute, key) {
             Verdict::Pass => {}
@@ -95,19 +98,13 @@ impl Engine {
         }
         room.updated_at = now.monotonic.into();
         room.changes += 1;
+        self.keep_update(room_key, update);
         self.watch_for_shrinking(room_key);
         if let Some(meter) = self.meters.get_mut(&app) {
             meter.spend();
         }
         self.relay(room_key, author, About::Document, |framing, out| framing.update(out, update));
         Ok(true)
-    }
-
-    /// Tells a Hocuspocus client that its update counts as stored. y-websocket knows no acknowledgement.
-    pub(super) fn acknowledge(&mut self, key: Key) {
-        if self.sessions.get(key).is_some_and(|session| session.wire == Wire::Hocuspocus) {
-            self.reply(key, |framing, out| framing.sync_status(out, true));
-        }
     }
 
     /// An update came before what it depends on: keep it, and ask its sender for the rest.

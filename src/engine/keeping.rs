@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use super::Engine;
 use super::document::Document;
 use super::event::Effect;
+use super::legacy::Legacy;
 use super::room::Room;
 use super::slab::Key;
 use super::timers::Timer;
@@ -55,6 +56,8 @@ pub struct Keeping {
     line: VecDeque<(u64, Key)>,
     /// The journal takes nothing any more.
     failed: bool,
+    /// What clients sent who left while their document was being loaded.
+    left: Vec<Legacy>,
     /// States given to the journal of rooms that nobody was in, and not confirmed yet.
     resting: rustc_hash::FxHashMap<Key, u32>,
 }
@@ -69,6 +72,7 @@ impl Default for Keeping {
             unstored_bytes: 0,
             line: VecDeque::new(),
             failed: false,
+            left: Vec::new(),
             resting: rustc_hash::FxHashMap::default(),
         }
     }
@@ -88,6 +92,14 @@ impl Keeping {
         self.unstored.push_back((number, records.len()));
         self.unstored_bytes += records.len();
         Some(Effect::Append { number, records })
+    }
+
+    /// Keeps what a client sent that left while its document was being loaded, within a bound.
+    pub fn leave(&mut self, legacy: Legacy, bytes_max: usize) {
+        let bytes: usize = self.left.iter().map(Legacy::bytes).sum();
+        if bytes + legacy.bytes() <= bytes_max {
+            self.left.push(legacy);
+        }
     }
 
     /// The batch that must be stored for all that was said so far to be safe.
@@ -229,11 +241,20 @@ impl Engine {
                     let why = "The server can't read this document; ask its operator".into();
                     self.end_session(now, key, Refusal::Internal(why));
                 }
+                self.keeping.left.retain(|legacy| legacy.room != room_key);
                 self.rooms.remove(room_key);
                 return;
             }
         }
         self.counters.crdt_panics += room.document.take_panics();
+        let app = room.id.app;
+        let left: Vec<Legacy> = self.keeping.left.extract_if(.., |legacy| legacy.room == room_key).collect();
+        if !left.is_empty() {
+            let bytes_max = self.settings.message_bytes_max;
+            left.into_iter().for_each(|legacy| self.meter(app).inherit(legacy, bytes_max));
+            self.apply_legacies(now, app);
+        }
+        let Some(room) = self.rooms.get(room_key) else { return };
         for key in room.sessions.clone() {
             if self.sessions.get(key).is_some_and(|session| session.wire == Wire::YWebsocket) {
                 self.greet(key, false);
@@ -269,6 +290,7 @@ impl Engine {
                 }
             },
             (Stand::Resting, Some(_)) if !self.keeping.failed => return,
+            (Stand::Loading, _) => self.keeping.left.retain(|legacy| legacy.room != room_key),
             _ => {}
         }
         self.rooms.remove(room_key);

@@ -323,7 +323,11 @@ impl Engine {
         if !session.held.is_empty() {
             let (app, messages) = (room.id.app, std::mem::take(&mut session.held));
             let legacy = Legacy { room: session.room, ops_per_minute: session.ops_per_minute, messages };
-            self.meters.entry(app).or_default().inherit(legacy, self.settings.message_bytes_max);
+            if room.stand == Stand::Loading {
+                self.keeping.leave(legacy, self.settings.message_bytes_max);
+            } else {
+                self.meters.entry(app).or_default().inherit(legacy, self.settings.message_bytes_max);
+            }
         }
         let gone = room.awareness.leave(now.monotonic, key, &std::mem::take(&mut session.owned));
         if room.sessions.is_empty() {

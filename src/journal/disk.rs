@@ -1,5 +1,6 @@
 //! The journal's files in a directory of their own: `journal-00000000000000000001`, and so on.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+#![allow(unsafe_code)] // signal dispositions have no safe interface in std
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -54,6 +55,9 @@ impl Directory {
             Err(TryLockError::WouldBlock) => return Err(DirectoryError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(cannot(source)),
         }
+        // A file that may not grow any more is an error to report like a full disk, not the end of the process.
+        // SAFETY: the signal is ignored from here on; no handler runs.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         let directory = File::open(path).map_err(cannot)?;
         Ok(Self { path: path.to_owned(), directory, newest: None, name_is_new: false, _lock: lock })
     }

@@ -177,7 +177,8 @@ fn a_y_websocket_client_that_asks_for_acknowledgements_gets_one_for_each_update(
     asks.wait_for_text("abc");
     doesnt.flush();
     assert_eq!((asks.acknowledged, doesnt.acknowledged), (3, 0));
-    let mut late = Replica::join(&NodeSetup::new(&tenant).start_in(server.kill()), "notes", &token);
+    let server = NodeSetup::new(&tenant).start_in(server.kill());
+    let mut late = Replica::join(&server, "notes", &token);
     late.flush();
     assert!(late.text().starts_with("ab"));
 }

@@ -13,14 +13,16 @@ async function startKeeping (t, journal = {}) {
   return node
 }
 
-/** Makes its next edit known to the test when the provider says that it is saved. */
+/** The provider says that all its edits are saved. Version 2 counts no edits. */
 const isSaved = ({ provider }) => provider.unsyncedChanges === undefined ? !provider.hasUnsyncedChanges : provider.unsyncedChanges === 0
 
 /** What somebody sees who comes after everybody else has gone for good. */
 async function lateText (t, node, token, name, kind) {
   const late = open(t, kind, { url: node.ws, name, token })
   await until('the late one is synced', () => late.synced, { show: () => late })
-  return late.text.toString()
+  const text = late.text.toString()
+  late.destroy()
+  return text
 }
 
 for (const kind of HOCUSPOCUS_KINDS) {

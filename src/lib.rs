@@ -8,6 +8,7 @@
 //! | [`auth`] | yes | claims, key sets, token verification and its cache, Origin rules |
 //! | [`limits`] | yes | the ledger of reservations, ops windows, per-IP buckets |
 //! | [`engine`] | yes | a shard's documents and sessions: events in, effects out |
+//! | [`journal`] | core | what makes an acknowledged update outlive the process: one log for all shards |
 //! | [`shard`] | no | the loop of one core: sockets, handshakes, hand-overs, mailboxes |
 //! | [`control`] | no | what is global to a node: HTTP, keys, ledger, metrics |
 //! | [`dashboard`] | no | tenants, apps, plans, keys, OAuth 2 tokens, on SQLite or PostgreSQL |
@@ -24,6 +25,7 @@ pub mod control;
 pub mod dashboard;
 pub mod dev;
 pub mod engine;
+pub mod journal;
 pub mod limits;
 pub mod logging;
 pub mod mint;

@@ -33,7 +33,8 @@ enum Command {
         /// Where the dashboard listens [default: port 8090 beside the node, or a free one].
         #[arg(long, value_name = "ADDR")]
         dashboard: Option<SocketAddr>,
-        /// Keep the dashboard's data (accounts, apps, keys) in this folder [default: it is gone when the process ends].
+        /// Keep the documents and the dashboard's data (accounts, apps, keys) in this folder [default: they are gone when the
+        /// process ends].
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
         /// How many shards [default: one for each core but one].

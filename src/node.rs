@@ -4,6 +4,8 @@
 //! [`crate::control`]).
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod journal;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -28,6 +30,8 @@ use crate::control::messages::ShardIndex;
 use crate::control::{
     self, Bounds, HttpBounds, KeyFunctions, KeySettings, Links, Live, Mark, Marks, TokenRefused,
 };
+use crate::journal::Durability;
+use crate::journal::thread::{Journal, JournalError};
 use crate::limits::Rates;
 use crate::logging::LogLevelHandle;
 use crate::shard::mailbox::{Letter, Mailbox, Sender, mailbox};
@@ -62,12 +66,16 @@ pub enum NodeError {
     Shard { index: ShardIndex, reason: String },
     #[error("the control shard could not start: {0}")]
     Control(#[from] control::StartError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] io::Error),
     #[error("no randomness from the system")]
     Randomness,
     #[error("shard {0} ended although nobody stopped it; the log says why")]
     ShardEnded(ShardIndex),
+    #[error("the journal ended although nobody stopped it; the log says why")]
+    JournalEnded,
     #[error("the control shard ended although nobody stopped it; the log says why")]
     ControlEnded,
 }
@@ -78,7 +86,10 @@ impl NodeError {
     pub const fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Layout(_) | Self::LockedMemory { .. } | Self::Control(control::StartError::Keys(_))
+            Self::Layout(_)
+                | Self::LockedMemory { .. }
+                | Self::Control(control::StartError::Keys(_))
+                | Self::Journal(JournalError::Directory(_))
         )
     }
 }
@@ -150,6 +161,7 @@ pub struct Node {
     address: SocketAddr,
     control: control::Handle,
     ended: mpsc::UnboundedReceiver<ShardIndex>,
+    journal: Option<Journal>,
     signals: Signals,
     runtime: Arc<Runtime>,
 }
@@ -207,6 +219,7 @@ impl Node {
             senders.push(sender);
             mailboxes.push(receiver);
         }
+        let kept = journal::open(&config.journal, layout.shards.len())?;
         let (to_control, from_shards) = mpsc::channel(TO_CONTROL_BATCHES);
         let links = Links { from_shards, shards: senders.iter().map(control_mailbox).collect() };
         let dashboard = dashboard_settings(&config, &host, address);
@@ -216,7 +229,11 @@ impl Node {
         let control = control::start(settings, links)?;
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let shard_settings = shard_settings(&config);
-        for (index, (listener, mailbox)) in (0..).zip(sockets.into_iter().zip(mailboxes)) {
+        let journal::Kept { opened, documents } = kept;
+        let to_journal = opened.as_ref().map(|opened| opened.sender());
+        let journal = journal::run(opened, &senders, &to_control)?;
+        let parts = sockets.into_iter().zip(mailboxes).zip(documents);
+        for (index, ((listener, mailbox), recovered)) in (0..).zip(parts) {
             let setup = Setup {
                 index,
                 cpu: layout.shards.get(usize::from(index)).copied(),
@@ -226,6 +243,8 @@ impl Node {
                 mailbox,
                 shards: senders.clone(),
                 control: to_control.clone(),
+                journal: to_journal.clone(),
+                recovered,
                 started,
                 seed: random()?,
             };
@@ -241,6 +260,7 @@ impl Node {
             address,
             control,
             ended,
+            journal,
             signals,
             runtime: Arc::new(runtime),
         })
@@ -268,6 +288,9 @@ impl Node {
         let runtime = Arc::clone(&self.runtime);
         let outcome = runtime.block_on(self.serve());
         let stopped = self.control.stop();
+        if let Some(journal) = self.journal {
+            journal::wait(&journal);
+        }
         outcome?;
         stopped.map_err(|_| NodeError::ControlEnded)
     }
@@ -282,6 +305,8 @@ impl Node {
                 Some(index) = self.ended.recv() => return Err(NodeError::ShardEnded(index)),
                 _ = control_check.tick() => if self.control.is_finished() {
                     return Err(NodeError::ControlEnded);
+                } else if self.journal.as_ref().is_some_and(Journal::is_finished) {
+                    return Err(NodeError::JournalEnded);
                 },
             }
         }
@@ -386,7 +411,7 @@ fn control_mailbox(sender: &Sender) -> control::Mailbox {
             if let Err(letter) = sender.send(Letter::Control(message)) {
                 let kept = match letter {
                     Letter::Control(message) => Some(message),
-                    Letter::Engine { .. } | Letter::HandOver(_) => None,
+                    Letter::Engine { .. } | Letter::HandOver(_) | Letter::Journal(_) => None,
                 };
                 return Err(kept.into_iter().chain(messages).collect());
             }
@@ -403,7 +428,10 @@ fn random() -> Result<u64, NodeError> {
 
 fn shard_settings(config: &NodeConfig) -> Arc<ShardSettings> {
     let upgrades_limited = config.http.upgrades_per_minute.is_some();
-    Arc::new(ShardSettings { upgrades_limited, ..config.shard.clone() })
+    let mut settings = ShardSettings { upgrades_limited, ..config.shard.clone() };
+    let keeps = config.journal.durability != Durability::Memory;
+    settings.engine.retention = keeps.then_some(config.journal.retention);
+    Arc::new(settings)
 }
 
 /// What of the configuration a reload may change.

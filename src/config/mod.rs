@@ -16,6 +16,7 @@ mod cores;
 mod domain;
 mod effective;
 mod host;
+mod kept;
 mod list;
 mod literal;
 mod number;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::journal::{Durability, JournalSettings, Retention};
 use crate::limits::Network;
 
 pub use cores::{CoreLayout, CoreList, LayoutError};
@@ -60,6 +62,7 @@ pub struct NodeConfig {
     pub dashboard: DashboardSettings,
     /// Replaced as a whole in every shard on reload.
     pub shard: ShardSettings,
+    pub journal: JournalSettings,
     pub http: HttpSettings,
     pub overload: OverloadSettings,
     /// Closing the sessions of a draining node is spread over this long.
@@ -200,7 +203,7 @@ pub enum LogLevel {
 }
 
 impl NodeConfig {
-    /// What `wiresocket dev` runs with: no file, per-IP buckets off, limits wide enough for a load test. Issuer and keys
+    /// What `wiresocket dev` runs with: no file, nothing stored (unless it has a folder), per-IP buckets off, limits wide enough for a load test. Issuer and keys
     /// are those of the dashboard in the same process; `dev` names them once it listens.
     #[must_use]
     pub fn dev(listen: SocketAddr, shards: Option<u16>) -> Self {
@@ -215,6 +218,7 @@ impl NodeConfig {
         config.http.usage_per_minute = None;
         config.http.health_per_minute = None;
         config.drain_spread = Duration::from_secs(1);
+        config.journal.durability = Durability::Memory;
         config
     }
 
@@ -298,6 +302,13 @@ impl NodeConfig {
                 retry_after: Duration::from_secs(5),
                 fragments_max: 1024,
                 outbox_bytes_max: 1 << 20,
+            },
+            journal: JournalSettings {
+                directory: PathBuf::from("/var/lib/wiresocket/journal"),
+                durability: Durability::Disk,
+                retention: Retention::Session,
+                segment_bytes: 16 << 20,
+                commit_interval: Duration::from_millis(2),
             },
             http: HttpSettings {
                 exempt_networks: Vec::new(),

@@ -7,11 +7,13 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use super::domain::{Domain, Optional, OrZero, Wrong};
+use super::kept::Kept;
 use super::list::{Cores, List};
 use super::literal::Literal;
 use super::number::{bytes, count, seconds};
 use super::word::{Choice, Flag, PathOf, cors_origin, label, parsed};
 use super::{LogFormat, LogLevel, NodeConfig, Rejection};
+use crate::journal::Durability;
 
 /// A key's full name, printed as `section.name`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,11 +98,14 @@ impl Key {
 }
 
 /// Sections in the order in which they are printed.
-pub(super) const SECTIONS: [&str; 9] =
-    ["node", "auth", "dashboard", "limits", "sessions", "http", "overload", "drain", "log"];
+pub(super) const SECTIONS: [&str; 10] =
+    ["node", "auth", "dashboard", "limits", "sessions", "journal", "http", "overload", "drain", "log"];
 
 static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
-    [node(), auth(), dashboard(), limits(), sessions(), http(), the_rest()].into_iter().flatten().collect()
+    [node(), auth(), dashboard(), limits(), sessions(), journal(), http(), the_rest()]
+        .into_iter()
+        .flatten()
+        .collect()
 });
 
 /// All keys, section by section.
@@ -237,6 +242,22 @@ fn sessions() -> Vec<Key> {
     ]
 }
 
+fn journal() -> Vec<Key> {
+    let durability = Choice(&[
+        ("memory", Durability::Memory),
+        ("process", Durability::Process),
+        ("disk", Durability::Disk),
+    ]);
+    vec![
+        key!(journal.durability, durability, journal.durability).on_restart(),
+        key!(journal.directory, PathOf("a directory"), journal.directory).on_restart(),
+        key!(journal.retention, Kept, journal.retention).on_restart(),
+        key!(journal.commit_interval_s, seconds(0.0..=1.0), journal.commit_interval).on_restart(),
+        key!(journal.segment_bytes, bytes(64 * KIB..=GIB), journal.segment_bytes).on_restart(),
+        key!(journal.backlog_bytes_max, bytes(MIB..=64 * GIB), shard.engine.journal_backlog_bytes_max),
+    ]
+}
+
 fn http() -> Vec<Key> {
     let networks = || List(parsed("a network such as \"10.0.0.0/8\" or an IP address"));
     let rate = || OrZero(count(1..=10_000_000, "requests per minute and IP address"), "no limit");
@@ -322,7 +343,10 @@ mod tests {
             .collect();
         let (of_dashboard, others): (Vec<_>, Vec<_>) =
             fixed.iter().map(String::as_str).partition(|name| name.starts_with("dashboard."));
+        let (of_journal, others): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|name| name.starts_with("journal."));
         assert_eq!(others, ["node.listen", "node.shards", "node.cpus", "node.control_cpu", "log.format"]);
+        assert_eq!(of_journal.len(), keys_of("journal").count() - 1, "all but the backlog's bound");
         assert_eq!(of_dashboard.len(), keys_of("dashboard").count());
     }
 }

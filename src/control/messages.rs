@@ -18,12 +18,13 @@ use uuid::Uuid;
 use crate::auth::Limits;
 use crate::auth::keys::KeySets;
 pub use crate::engine::event::{ShardIndex, Ticket};
+use crate::journal::thread::JournalFigures;
 pub use crate::limits::Claim;
 use crate::limits::Exceeded;
 use crate::protocol::document::AppId;
 use crate::shard::metrics::ShardMetrics;
 
-/// From a shard to the control shard.
+/// From a shard, or the journal, to the control shard.
 #[derive(Debug)]
 pub enum ToControl {
     /// May this claim be held, under the limits of a token that was issued then, or newer ones? Answered by
@@ -43,6 +44,8 @@ pub enum ToControl {
     Http { socket: OwnedFd, read: Vec<u8>, peer: IpAddr },
     /// The answer to [`ToShard::Report`].
     Metrics { shard: ShardIndex, metrics: Box<ShardMetrics> },
+    /// How the journal is: once a second, and when it fails.
+    Journal { figures: Box<JournalFigures> },
     /// Ops that have changed documents since this was last said, by app; behind [`Self::Metrics`] if there were any.
     OpsDone { ops: Vec<(AppId, u64)> },
     /// After the [`ToShard::Drain`] of this number: the last session of this shard is closed.

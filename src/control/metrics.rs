@@ -16,6 +16,8 @@ use prometheus_client::registry::Registry;
 
 use super::messages::ShardIndex;
 use super::state::Health;
+use super::storage;
+use crate::journal::thread::JournalFigures;
 use crate::limits::{Bucket, Totals};
 use crate::shard::metrics::ShardMetrics;
 
@@ -37,6 +39,7 @@ pub(super) struct ShardFigures {
 pub(super) struct NodeFigures {
     pub uptime_s: f64,
     pub shards: Vec<ShardFigures>,
+    pub journal: Option<Box<JournalFigures>>,
     pub health: Health,
     pub ledger: Totals,
     pub ops_windows: u64,
@@ -101,6 +104,7 @@ impl Collector for NodeFigures {
         self.encode_counters(&mut page)?;
         self.encode_limits(&mut page)?;
         self.encode_control(&mut page)?;
+        self.journal.iter().try_for_each(|journal| storage::encode(journal, &mut page))?;
         self.encode_shards(&mut page)?;
         self.encode_histograms(&mut page)
     }
@@ -133,7 +137,8 @@ impl NodeFigures {
     }
 
     fn encode_gauges(&self, page: &mut Page<'_>) -> fmt::Result {
-        let gauges: [(&str, &str, Figure); 8] = [
+        let gauges: [(&str, &str, Figure); 9] = [
+            ("wiresocket_unstored_bytes", "Bytes that wait for the journal", |m| m.unstored_bytes),
             ("wiresocket_connections_active", "Open WebSocket connections", |m| m.connections),
             ("wiresocket_sessions_active", "Sessions: a connection in a document", |m| m.sessions),
             ("wiresocket_documents_active", "Documents in memory", |m| m.documents),
@@ -149,7 +154,13 @@ impl NodeFigures {
     }
 
     fn encode_counters(&self, page: &mut Page<'_>) -> fmt::Result {
-        let counters: [(&str, &str, Figure); 18] = [
+        let counters: [(&str, &str, Figure); 20] = [
+            ("wiresocket_updates_acknowledged", "Updates whose clients heard that they are stored", |m| {
+                m.updates_acknowledged_total
+            }),
+            ("wiresocket_journal_refusals", "Updates refused because too much waited for the journal", |m| {
+                m.journal_refusals_total
+            }),
             ("wiresocket_connections", "Connections accepted", |m| m.connections_total),
             ("wiresocket_sessions", "Sessions begun", |m| m.sessions_total),
             ("wiresocket_handovers_in", "Connections taken from another shard", |m| m.handovers_in_total),
@@ -283,9 +294,15 @@ impl NodeFigures {
             sum
         };
         let batches = node(|m| &m.batch_updates);
-        page.histogram("wiresocket_batch_updates", "Updates handled in one turn", BATCH_UPDATES, &batches)?;
+        page.histogram(
+            "wiresocket_batch_updates",
+            "Updates handled in one turn",
+            BATCH_UPDATES,
+            1.0,
+            &batches,
+        )?;
         let writes = node(|m| &m.write_bytes);
-        page.histogram("wiresocket_write_bytes", "Bytes of one socket write", WRITE_BYTES, &writes)
+        page.histogram("wiresocket_write_bytes", "Bytes of one socket write", WRITE_BYTES, 1.0, &writes)
     }
 }
 
@@ -316,12 +333,12 @@ fn buckets(histogram: &Histogram<u64>, bounds: &[u64], per_unit: f64) -> (Vec<(f
 }
 
 /// One metric after the other.
-struct Page<'a> {
+pub(super) struct Page<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
 impl Page<'_> {
-    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
+    pub fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
         self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     }
 
@@ -338,7 +355,7 @@ impl Page<'_> {
             .try_for_each(|(of, value)| family.encode_family(&[(label, of)])?.encode_gauge(&value))
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
+    pub fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
         self.encoder
             .encode_descriptor(name, help, None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, f64>(&value, None)
@@ -357,8 +374,16 @@ impl Page<'_> {
         })
     }
 
-    fn histogram(&mut self, name: &str, help: &str, bounds: &[u64], value: &Histogram<u64>) -> fmt::Result {
-        let (counts, sum) = buckets(value, bounds, 1.0);
+    /// `per_unit` of the histogram's values are one of the page's.
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        bounds: &[u64],
+        per_unit: f64,
+        value: &Histogram<u64>,
+    ) -> fmt::Result {
+        let (counts, sum) = buckets(value, bounds, per_unit);
         self.encoder
             .encode_descriptor(name, help, None, MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(sum, value.len(), &counts, None)
@@ -401,6 +426,7 @@ mod tests {
         NodeFigures {
             uptime_s: 1.5,
             shards: shards.into_iter().zip(0..).map(shard).collect(),
+            journal: None,
             health: Health::Overloaded,
             ledger: Totals { connections: 7, ..Totals::default() },
             ops_windows: 0,

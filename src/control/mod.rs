@@ -24,6 +24,7 @@ mod overload;
 mod run;
 mod settings;
 mod state;
+mod storage;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

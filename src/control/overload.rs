@@ -1,4 +1,4 @@
-//! Whether the node has room for more connections: a decision with hysteresis, and the reading it is taken on.
+//! Whether the node takes more connections: a decision with hysteresis, and the reading it is taken on.
 
 /// A line to shed at and a lower one to recover at, so that the answer doesn't flap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(super) struct Load {
     pub connections: u64,
     /// Unknown where the kernel doesn't say; an unknown figure never sheds.
     pub rss_bytes: Option<u64>,
+    /// The journal stores nothing any more: whoever came in would never be acknowledged.
+    pub storage_failed: bool,
 }
 
 /// The decision. Nobody who is inside is dropped by it.
@@ -63,11 +65,12 @@ impl Overload {
             self.marks.connections.is_some_and(|mark| crossed(load.connections, mark))
                 || self.marks.rss_bytes.is_some_and(|mark| crossed(rss_bytes, mark))
         };
-        let on = if self.on {
-            any(|value, mark| value >= mark.recover_at.min(mark.shed_at))
-        } else {
-            any(|value, mark| value >= mark.shed_at)
-        };
+        let on = load.storage_failed
+            || if self.on {
+                any(|value, mark| value >= mark.recover_at.min(mark.shed_at))
+            } else {
+                any(|value, mark| value >= mark.shed_at)
+            };
         (on != self.on).then(|| {
             self.on = on;
             on
@@ -91,7 +94,7 @@ mod tests {
     use super::*;
 
     fn load(connections: u64, rss_bytes: u64) -> Load {
-        Load { connections, rss_bytes: Some(rss_bytes) }
+        Load { connections, rss_bytes: Some(rss_bytes), storage_failed: false }
     }
 
     #[test]
@@ -119,7 +122,15 @@ mod tests {
     fn a_figure_that_is_unknown_or_has_no_mark_never_sheds() {
         let mark = Some(Mark { shed_at: 1, recover_at: 1 });
         let mut overload = Overload::new(Marks { connections: None, rss_bytes: mark });
-        assert_eq!(overload.observe(Load { connections: u64::MAX, rss_bytes: None }), None);
+        assert_eq!(overload.observe(Load { connections: u64::MAX, ..Load::default() }), None);
+    }
+
+    #[test]
+    fn a_failed_journal_sheds_until_the_end_whatever_the_load() {
+        let mut overload = Overload::new(Marks::default());
+        let failed = Load { storage_failed: true, ..Load::default() };
+        assert_eq!(overload.observe(failed), Some(true));
+        assert_eq!(overload.observe(failed), None);
     }
 
     #[test]

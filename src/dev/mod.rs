@@ -28,10 +28,14 @@ use self::folder::Folder;
 use crate::config::{NodeConfig, UrlError, reachable};
 use crate::dashboard::demo::{Demo, LogIn};
 use crate::dashboard::region::{LicenseRegion, UnknownRegion};
+use crate::journal::{Durability, Retention};
 use crate::node::{Listeners, Node, NodeError};
 use crate::playground;
 
 pub use self::embedded::{EmbeddedError, TokenError};
+
+/// In the folder of `--data`: documents, for ever.
+const JOURNAL: &str = "journal";
 
 /// Where the dashboard listens unless told otherwise, and unless the node was given any free port.
 const DASHBOARD_PORT: u16 = 8090;
@@ -42,7 +46,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// `None`: port 8090 of the node's address, or a free one.
     pub dashboard: Option<SocketAddr>,
-    /// Where the dashboard's data stays; `None`: nowhere.
+    /// Where documents and the dashboard's data stay; `None`: nowhere.
     pub data: Option<PathBuf>,
     pub shards: Option<u16>,
     /// One line of JSON instead of a greeting.
@@ -103,6 +107,11 @@ pub fn start(options: &Options) -> Result<Dev, DevError> {
     config.dashboard.url = Some(url.parse()?);
     config.dashboard.enrolment_secret_file = Some(folder.file(ENROLMENT_SECRET));
     config.dashboard.credential_file = folder.file(CREDENTIAL);
+    if folder.is_kept() {
+        config.journal.directory = folder.file(JOURNAL);
+        config.journal.durability = Durability::Disk;
+        config.journal.retention = Retention::ForEver;
+    }
 
     let places = Places { node: address, dashboard: url.to_owned(), demo: dashboard.demo().clone() };
     let token = dashboard.token()?;
@@ -176,9 +185,9 @@ impl Places {
             "not in this build: npm was missing when it was made (see `make playground`)".to_owned()
         };
         let data = if folder.is_kept() {
-            format!("kept in {}", folder.path().display())
+            format!("kept in {}, documents too", folder.path().display())
         } else {
-            "gone when it stops (--data DIR keeps it)".to_owned()
+            "gone when it stops, documents too (--data DIR keeps it)".to_owned()
         };
         let mail = folder.file(embedded::MAIL);
         let mail = mail.display();

@@ -227,6 +227,7 @@ impl Engine {
                 document: None,
                 grant: connection.grant.clone(),
                 origin: connection.origin.take(),
+                acknowledges: connection.acknowledges,
                 replay,
             };
             self.forget_connection(now, id);
@@ -328,6 +329,7 @@ impl Engine {
         let (own, shards) = (self.shard, self.shards);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (link, wire) = (connection.link, connection.wire.unwrap_or(Wire::YWebsocket));
+        let acknowledges = wire == Wire::Hocuspocus || connection.acknowledges;
         let Some(channel) = connection.channel_mut(channel_id) else { return };
         let Some(grant) = channel.grant.clone() else { return };
         let ChannelState::AwaitingClaim { name, authenticate, .. } = &channel.state else { return };
@@ -343,6 +345,7 @@ impl Engine {
             authenticate: *authenticate,
             users_max: limits.users_per_document_max,
             terms: Terms { ops_per_minute: limits.ops_per_minute, ..Terms::of(&grant) },
+            acknowledges,
         };
         let held = std::mem::take(&mut channel.held);
         let routing_key = channel.key.clone();

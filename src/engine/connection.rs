@@ -39,6 +39,8 @@ pub struct Connection {
     /// When it last was refused a document or left one: the beginning of a time without any.
     pub(super) idle_since: Option<Moment>,
     pub(super) drain_at: Option<Moment>,
+    /// A y-websocket client that wants to hear which of its updates are stored.
+    pub(super) acknowledges: bool,
     /// What it sent while nobody with a valid token was behind it.
     unauthenticated_bytes: usize,
     /// When it is looked at next: of the timers set for it, only the one of this time counts.
@@ -178,6 +180,7 @@ impl Engine {
             pinged_at: at,
             idle_since: None,
             drain_at: None,
+            acknowledges: opening.acknowledges,
             unauthenticated_bytes: 0,
             check_at: Moment::MAX,
         };

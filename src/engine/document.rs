@@ -24,6 +24,7 @@ use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Transaction, TransactionM
 use super::prescan::{self, ClockRange, Scan, ScanLimits};
 use super::slab::Key;
 use super::state_vector::StateVector;
+use crate::journal::Contents;
 use crate::protocol::lib0::{self, Reader};
 
 /// A tail shorter than this is never folded into the snapshot for its length.
@@ -101,6 +102,32 @@ impl Document {
     /// How many panics of the CRDT were fenced since the last call.
     pub const fn take_panics(&mut self) -> u64 {
         std::mem::replace(&mut self.panics, 0)
+    }
+
+    /// A document with these contents. They were here once, so nothing is applied: a CRDT is made when it is needed.
+    #[must_use]
+    pub fn restored(contents: Contents) -> Self {
+        let Contents { snapshot, tail } = contents;
+        let mut document = Self { snapshot, tail, ..Self::default() };
+        let (limits, mut scan) = (ScanLimits::default(), Scan::default());
+        let snapshot = (!document.snapshot.is_empty()).then_some(&document.snapshot[..]);
+        for update in snapshot.into_iter().chain(updates_of(&document.tail)) {
+            // What was scanned once is well-formed.
+            if prescan::scan(update, &limits, &mut scan).is_ok() {
+                document.nesting += scan.nesting();
+                scan.ranges().iter().for_each(|range| document.state.raise(range.client, range.end));
+            }
+        }
+        if document.tail.len() > TAIL_BYTES_MIN.max(document.snapshot.len()) {
+            document.shrink();
+        }
+        document
+    }
+
+    /// All there is in it. Nothing is encoded for that.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        Contents { snapshot: self.snapshot.clone(), tail: self.tail.clone() }
     }
 
     /// Applies one update that was scanned (`scan` is its scan).

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::document::Document;
 use super::slab::Key;
 use crate::auth::keys::KeySets;
 use crate::auth::{Grant, Limits};
+use crate::journal::{Contents, Reply};
 use crate::limits::{Claim, Exceeded};
 use crate::protocol::close::Refusal;
-use crate::protocol::document::{AppId, DocumentName};
+use crate::protocol::document::{AppId, DocumentId, DocumentName};
 use crate::protocol::message::Wire;
 
 /// Names a socket of this shard; the shard chooses it.
@@ -30,6 +32,8 @@ pub struct Opening {
     /// What the token of the upgrade allows, if there was one.
     pub grant: Option<Arc<Grant>>,
     pub origin: Option<Box<str>>,
+    /// A y-websocket client that wants to hear which of its updates are stored.
+    pub acknowledges: bool,
     /// Messages that were read before the connection moved here.
     pub replay: Vec<Box<[u8]>>,
 }
@@ -99,6 +103,13 @@ pub enum Event<'a> {
     },
     /// A drain is called off.
     Accept,
+    /// What the journal says.
+    Journal(Reply),
+    /// A document that the journal had when this process began. Comes before anything else.
+    Recovered {
+        id: DocumentId,
+        document: Box<Document>,
+    },
 }
 
 #[derive(Debug)]
@@ -132,6 +143,21 @@ pub enum Effect {
         connection: ConnectionId,
         to: ShardIndex,
         opening: Opening,
+    },
+    /// Records for the journal, in frames. Answered by [`Reply::Stored`] of this number.
+    Append {
+        number: u64,
+        records: Vec<u8>,
+    },
+    /// All there is in a document, for the journal: [`crate::journal::Command::Keep`].
+    Keep {
+        document: DocumentId,
+        contents: Contents,
+        rests: Option<u64>,
+    },
+    /// Is this document in the journal? Answered by [`Reply::Loaded`].
+    Load {
+        document: DocumentId,
     },
     /// Send a close frame, then end the socket. The engine has forgotten it.
     Close {
@@ -201,6 +227,8 @@ pub struct OpenSession {
     pub authenticate: bool,
     pub users_max: u32,
     pub terms: Terms,
+    /// Wants to hear which of its updates are stored.
+    pub acknowledges: bool,
 }
 
 /// What a session may do, as its token says; another token may change it.

@@ -10,7 +10,6 @@ use super::ops::{ANSWER_TIMEOUT, OpsMeter, Verdict};
 use super::slab::Key;
 use super::timers::Timer;
 use crate::protocol::document::AppId;
-use crate::protocol::message::Message;
 use crate::time::Now;
 
 impl Engine {
@@ -77,18 +76,7 @@ impl Engine {
             self.retry_parked(now, room, app, ops_per_minute);
         }
         for key in waiting {
-            let Some(session) = self.sessions.get_mut(key) else { continue };
-            let mut held = std::mem::take(&mut session.held).into_iter();
-            for body in held.by_ref() {
-                let Ok(message) = Message::parse(&body) else { continue };
-                self.session_received(now, key, message, &body);
-                if self.sessions.get(key).is_none_or(|session| !session.held.is_empty()) {
-                    break;
-                }
-            }
-            if let Some(session) = self.sessions.get_mut(key) {
-                session.held.extend(held);
-            }
+            self.release_held(now, key);
         }
         self.apply_legacies(now, app);
     }

@@ -5,6 +5,7 @@
 //! takes it along.
 
 use super::Engine;
+use super::keeping::Stand;
 use super::ops::Verdict;
 use super::prescan;
 use super::slab::Key;
@@ -50,6 +51,9 @@ impl Engine {
             return true;
         };
         if prescan::scan(update, &prescan::ScanLimits::default(), &mut self.scan).is_err() {
+            return true;
+        }
+        if self.rooms.get(room).is_none_or(|room| room.stand == Stand::Loading) {
             return true;
         }
         match self.meter(app).verdict(now.monotonic) {

@@ -11,7 +11,7 @@
 //! Invariants:
 //! - A session belongs to exactly one room and one link; what leaves one leaves both.
 //! - Every claim that was granted is released exactly once, however its connection ends.
-//! - Nothing is relayed or acknowledged before it is applied.
+//! - Nothing is relayed or acknowledged before it is applied, or acknowledged before the journal has it.
 //! - A refusal below 4000 ends the socket, one from 4000 up ends one document of a Hocuspocus socket.
 
 mod admission;
@@ -22,6 +22,7 @@ pub mod connection;
 mod deadlines;
 pub mod document;
 pub mod event;
+mod keeping;
 mod leases;
 mod legacy;
 pub mod link;
@@ -48,6 +49,7 @@ use rustc_hash::FxHashMap;
 use self::batch::Batch;
 use self::connection::Connection;
 use self::event::{ConnectionId, Effect, Event, Mail, MailBody, ShardIndex, Ticket};
+use self::keeping::Keeping;
 use self::link::{Link, Target};
 use self::ops::OpsMeter;
 use self::prescan::Scan;
@@ -78,6 +80,10 @@ pub struct Counters {
     pub awareness_in: u64,
     pub resyncs: u64,
     pub crdt_panics: u64,
+    /// Updates whose clients were told that they are stored.
+    pub acknowledged: u64,
+    /// Updates refused because too much waited for the journal.
+    pub journal_refusals: u64,
 }
 
 /// What the engine holds now.
@@ -87,6 +93,8 @@ pub struct Gauges {
     pub sessions: usize,
     pub documents: usize,
     pub documents_shrunk: usize,
+    /// What waits for the journal.
+    pub unstored_bytes: usize,
 }
 
 /// A question to the control shard that is not answered yet.
@@ -125,6 +133,7 @@ pub struct Engine {
     turns: TurnPool,
     scan: Scan,
     draining: bool,
+    keeping: Keeping,
     counters: Counters,
 }
 
@@ -155,6 +164,7 @@ impl Engine {
             turns: TurnPool::default(),
             scan: Scan::default(),
             draining: false,
+            keeping: Keeping::default(),
             counters: Counters::default(),
         }
     }
@@ -176,6 +186,8 @@ impl Engine {
             Event::KeyRevoked { tenant, key_id } => self.key_revoked(now, tenant, &key_id),
             Event::Drain { over } => self.drain(now, over),
             Event::Accept => self.call_off_drain(),
+            Event::Journal(reply) => self.journal_said(now, reply),
+            Event::Recovered { id, document } => self.document_recovered(now, id, *document),
         }
     }
 
@@ -199,8 +211,9 @@ impl Engine {
         self.timers.next()
     }
 
+    /// What is for the journal of this turn comes last, as one batch.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.effects.pop_front().or_else(|| self.keeping.take_batch())
     }
 
     /// Gathers what this turn has for the sockets of this shard, as much as a batch holds; call it until it gathers
@@ -323,6 +336,7 @@ impl Engine {
             sessions: self.sessions.len(),
             documents: self.rooms.len(),
             documents_shrunk: shrunk,
+            unstored_bytes: self.keeping.waiting_bytes(),
         }
     }
 
@@ -356,4 +370,4 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::Engine;
 use super::awareness::{Awareness, AwarenessError, AwarenessLimits, Entries};
 use super::document::Document;
+use super::keeping::Stand;
 use super::session::Session;
 use super::slab::Key;
 use super::timers::Timer;
@@ -37,6 +38,8 @@ pub struct Room {
     pub(super) updated_at: Moment,
     /// How often the document has changed: a session that missed something knows by this.
     pub(super) changes: u64,
+    /// What the journal has of it.
+    pub(super) stand: Stand,
     /// Since when nobody is here.
     pub(super) empty_since: Option<Moment>,
     shrink_set: bool,
@@ -56,6 +59,7 @@ impl Room {
             own_key: 0,
             updated_at: now.into(),
             changes: 0,
+            stand: Stand::Unkept,
             empty_since: None,
             shrink_set: false,
             awareness_set: false,
@@ -165,7 +169,7 @@ impl Engine {
         let Some(room) = self.rooms.get(room_key) else { return };
         let over = room.empty_since.is_some_and(|since| now.monotonic >= since + self.settings.grace_period);
         if over {
-            self.rooms.remove(room_key);
+            self.leave_room(now, room_key);
         }
     }
 

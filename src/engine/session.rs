@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::Engine;
 use super::behind::Behind;
 use super::event::{Effect, Mail, MailBody, OpenSession, Terms};
+use super::keeping::Stand;
 use super::legacy::Legacy;
 use super::link::Target;
 use super::slab::Key;
@@ -38,11 +39,13 @@ pub struct Session {
     pub(super) terms: Terms,
     /// It was told, as far as its protocol can, that it may not write.
     pub(super) told_read_only: bool,
+    /// It hears which of its updates are stored.
+    pub(super) acknowledges: bool,
     /// It was told who is here.
     pub(super) greeted: bool,
     /// It was asked for what an update of its lacked, and nothing of it was applied since.
     pub(super) asked_missing: bool,
-    /// Messages that wait for a lease of ops, in order.
+    /// Messages that wait for a lease of ops or for the document to be loaded, in order.
     pub(super) held: Vec<Box<[u8]>>,
 }
 
@@ -84,7 +87,11 @@ impl Engine {
             return Err(self.draining_refusal());
         }
         let id = DocumentId { app: open.app, name: open.name };
+        let is_kept = self.may_be_kept() && self.rooms.find(&id).is_none();
         let room_key = self.rooms.open(id, now.monotonic);
+        if is_kept {
+            self.load(room_key);
+        }
         let room = self.rooms.get_mut(room_key).expect("it was opened just now");
         if room.sessions.len() >= open.users_max as usize {
             return Err(Refusal::UserLimit { limit: open.users_max });
@@ -101,12 +108,20 @@ impl Engine {
             behind: None,
             terms: open.terms,
             told_read_only: false,
+            acknowledges: open.acknowledges,
             greeted: false,
             asked_missing: false,
             held: Vec::new(),
         };
         *room.count(&session) += 1;
         room.empty_since = None;
+        let is_loading = match room.stand {
+            Stand::Resting => {
+                room.stand = Stand::Kept;
+                false
+            }
+            stand => stand == Stand::Loading,
+        };
         let key = self.sessions.insert(session);
         room.sessions.push(key);
         if let Some(turn) = &mut room.turn {
@@ -120,12 +135,15 @@ impl Engine {
         }
         self.counters.sessions += 1;
         self.ask_for_ops(now, app, open.terms.ops_per_minute);
-        self.greet(key, open.authenticate);
+        // What a y-websocket client is told first is what is here: that isn't known yet.
+        if !is_loading || open.wire == Wire::Hocuspocus {
+            self.greet(key, open.authenticate);
+        }
         Ok(key)
     }
 
     /// The first words to a client. A Hocuspocus client is told the rest when it sends its step 1.
-    fn greet(&mut self, key: Key, authenticate: bool) {
+    pub(super) fn greet(&mut self, key: Key, authenticate: bool) {
         let Some(session) = self.sessions.get(key) else { return };
         match session.wire {
             Wire::YWebsocket => {
@@ -194,7 +212,8 @@ impl Engine {
     pub(super) fn session_received(&mut self, now: Now, key: Key, message: Message<'_>, body: &[u8]) {
         let held_max = self.settings.message_bytes_max;
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if !session.held.is_empty() {
+        let is_loading = self.rooms.get(session.room).is_some_and(|room| room.stand == Stand::Loading);
+        if is_loading || !session.held.is_empty() {
             let held: usize = session.held.iter().map(|body| body.len()).sum();
             if held + body.len() > held_max {
                 let refusal = self.overloaded_refusal();
@@ -211,6 +230,22 @@ impl Engine {
                 }
             }
             Err(refusal) => self.end_session(now, key, refusal),
+        }
+    }
+
+    /// Takes the messages that waited, as far as they need not wait again.
+    pub(super) fn release_held(&mut self, now: Now, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let mut held = std::mem::take(&mut session.held).into_iter();
+        for body in held.by_ref() {
+            let Ok(message) = Message::parse(&body) else { continue };
+            self.session_received(now, key, message, &body);
+            if self.sessions.get(key).is_none_or(|session| !session.held.is_empty()) {
+                break;
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.held.extend(held);
         }
     }
 
@@ -314,7 +349,11 @@ impl Engine {
             let (app, messages) = (room.id.app, std::mem::take(&mut session.held));
             let legacy =
                 Legacy { room: session.room, ops_per_minute: session.terms.ops_per_minute, messages };
-            self.meters.entry(app).or_default().inherit(legacy, self.settings.message_bytes_max);
+            if room.stand == Stand::Loading {
+                self.keeping.leave(legacy, self.settings.message_bytes_max);
+            } else {
+                self.meters.entry(app).or_default().inherit(legacy, self.settings.message_bytes_max);
+            }
         }
         let gone = room.awareness.leave(now.monotonic, key, &std::mem::take(&mut session.owned));
         if room.sessions.is_empty() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::auth::Grant;
+use crate::journal::Retention;
 use crate::time::Now;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,10 @@ pub struct Settings {
     pub read_only_awareness: bool,
     /// Whether a request without an Origin is refused.
     pub require_origin: bool,
+    /// How long the journal keeps a document; none: there is no journal.
+    pub retention: Option<Retention>,
+    /// What may wait for the journal; past it, who sends an update is told to come back later (1013).
+    pub journal_backlog_bytes_max: usize,
 }
 
 impl Settings {
@@ -80,6 +85,8 @@ impl Default for Settings {
             leeway: Duration::from_secs(30),
             read_only_awareness: true,
             require_origin: false,
+            retention: None,
+            journal_backlog_bytes_max: 64 << 20,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The way of an update: pre-scan, ops, apply, relay, acknowledge; and of one that came before what it depends on.
+//! The way of an update: pre-scan, ops, apply, keep, relay, acknowledge; and of one that came before what it depends on.
 
 use super::Engine;
 use super::document::{Applied, ApplyError, Parked};
@@ -47,6 +47,10 @@ impl Engine {
             self.refuse_to_write(room_key, key);
             return Ok(Outcome::Done);
         }
+        if self.journal_is_behind() {
+            self.counters.journal_refusals += 1;
+            return Err(self.overloaded_refusal());
+        }
         match self.ops_verdict(now, app, ops_per_minute, key) {
             Verdict::Pass => {}
             Verdict::Wait => return Ok(Outcome::Wait),
@@ -87,12 +91,12 @@ impl Engine {
         self.counters.updates_refused += 1;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let first = !std::mem::replace(&mut session.told_read_only, true);
-        match session.wire {
-            Wire::Hocuspocus => self.reply(key, |framing, out| framing.sync_status(out, false)),
-            Wire::YWebsocket if first => {
-                self.reply(key, |framing, out| framing.permission_denied(out, READ_ONLY));
-            }
-            Wire::YWebsocket => {}
+        let (wire, acknowledges) = (session.wire, session.acknowledges);
+        if acknowledges {
+            self.reply(key, |framing, out| framing.sync_status(out, false));
+        }
+        if wire == Wire::YWebsocket && first {
+            self.reply(key, |framing, out| framing.permission_denied(out, READ_ONLY));
         }
     }
 
@@ -123,19 +127,13 @@ impl Engine {
         }
         room.updated_at = now.monotonic.into();
         room.changes += 1;
+        self.keep_update(room_key, update);
         self.watch_for_shrinking(room_key);
         if let Some(meter) = self.meters.get_mut(&app) {
             meter.spend();
         }
         self.relay(room_key, author, About::Document, |framing, out| framing.update(out, update));
         Ok(true)
-    }
-
-    /// Tells a Hocuspocus client that its update counts as stored. y-websocket knows no acknowledgement.
-    pub(super) fn acknowledge(&mut self, key: Key) {
-        if self.sessions.get(key).is_some_and(|session| session.wire == Wire::Hocuspocus) {
-            self.reply(key, |framing, out| framing.sync_status(out, true));
-        }
     }
 
     /// An update came before what it depends on: keep it, and ask its sender for the rest.

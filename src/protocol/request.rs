@@ -72,6 +72,8 @@ pub struct Upgrade {
     pub origin: Option<Box<str>>,
     pub token: Option<Token>,
     pub route: Route,
+    /// `?acknowledge=true`: a y-websocket client that wants to hear which of its updates are stored.
+    pub acknowledges: bool,
 }
 
 /// A token as it was handed over, not looked into.
@@ -280,16 +282,17 @@ impl<'a> Fields<'a> {
         }
         let key = self.key.filter(|key| is_key(key)).ok_or(HeadError::Invalid("Sec-WebSocket-Key"))?;
         let (protocol, offered) = self.protocol_token();
-        let place = Place::of(target);
+        let mut place = Place::of(target);
         let token = offered
             .map(|value| Token { value: value.into(), source: TokenSource::Protocol })
             .or_else(|| {
                 let value = self.bearer()?.into();
                 Some(Token { value, source: TokenSource::Authorization })
             })
-            .or(place.token);
+            .or_else(|| place.token.take());
         let origin = self.origin.map(Into::into);
-        Ok(Upgrade { key: key.into(), protocol, origin, token, route: place.route })
+        let Place { route, acknowledges, .. } = place;
+        Ok(Upgrade { key: key.into(), protocol, origin, token, route, acknowledges })
     }
 
     /// The name to answer with and the token that follows it: `access_token, <JWT>` or `Bearer, <JWT>`.
@@ -369,10 +372,11 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What a target says: the document and the token.
+/// What a target says: the document, the token, and what the client wants.
 struct Place {
     route: Route,
     token: Option<Token>,
+    acknowledges: bool,
 }
 
 impl Place {
@@ -386,10 +390,12 @@ impl Place {
             let (room, after) = tail.split_once('?').unwrap_or((tail, ""));
             let tail_route = self::route(room);
             if route == Route::Root || tail_route == route {
-                return Self { route: tail_route, token: query_token(before).or_else(|| query_token(after)) };
+                let token = query_token(before).or_else(|| query_token(after));
+                let acknowledges = wants_acknowledgements(before) || wants_acknowledgements(after);
+                return Self { route: tail_route, token, acknowledges };
             }
         }
-        Self { route, token: query_token(query) }
+        Self { route, token: query_token(query), acknowledges: wants_acknowledgements(query) }
     }
 }
 
@@ -418,6 +424,10 @@ fn query_token(query: &str) -> Option<Token> {
         let named = matches!(name, "token" | "access_token") && !value.is_empty();
         named.then(|| Token { value: percent_decoded(value), source: TokenSource::Query })
     })
+}
+
+fn wants_acknowledgements(query: &str) -> bool {
+    query.split('&').any(|parameter| parameter == "acknowledge=true")
 }
 
 /// Undoes percent-encoding. `+` stays what it is; what isn't valid stays as it stands, and fails as a token.

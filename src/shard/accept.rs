@@ -248,7 +248,13 @@ impl Shard {
             }
             Route::Root => None,
         };
-        let opening = Opening { document, grant, origin: upgrade.origin.clone(), replay: Vec::new() };
+        let opening = Opening {
+            document,
+            grant,
+            origin: upgrade.origin.clone(),
+            acknowledges: upgrade.acknowledges,
+            replay: Vec::new(),
+        };
         self.upgrade_socket(now, key, &upgrade, opening);
     }
 

@@ -11,6 +11,7 @@ use super::socket::Stage;
 use super::token_policy;
 use crate::control::messages::{ToControl, ToShard};
 use crate::engine::event::{Effect, Event};
+use crate::journal::Command;
 use crate::time::Now;
 
 /// Letters read in one turn, so that sockets get theirs too.
@@ -27,6 +28,7 @@ impl Shard {
                     self.engine.handle_event(now, Event::Mail { from, mail });
                 }
                 Some(Letter::HandOver(hand_over)) => self.handed_over(now, *hand_over),
+                Some(Letter::Journal(reply)) => self.engine.handle_event(now, Event::Journal(reply)),
             }
         }
         LETTERS_PER_TURN
@@ -111,6 +113,15 @@ impl Shard {
                     };
                     self.hand_over(connection, to, unread, opening);
                 }
+                Effect::Append { number, records } => {
+                    self.to_journal.push_back(Command::Append { shard: self.index, number, records });
+                }
+                Effect::Keep { document, contents, rests } => {
+                    self.to_journal.push_back(Command::Keep { shard: self.index, document, contents, rests });
+                }
+                Effect::Load { document } => {
+                    self.to_journal.push_back(Command::Load { shard: self.index, document });
+                }
                 Effect::Close { connection, refusal } => self.close(now, connection, &refusal),
                 Effect::Denied { connection, refusal } => {
                     self.count_refusal(connection, &refusal, "document refused");
@@ -143,6 +154,13 @@ impl Shard {
     pub(super) fn send_backlog(&mut self) {
         for (backlog, shard) in self.backlog.iter_mut().zip(&self.shards) {
             send_all(backlog, |letter| shard.send(letter));
+        }
+    }
+
+    /// What the journal has no room for it gets with the next turn's.
+    pub(super) fn send_to_journal(&mut self) {
+        if let Some(journal) = &self.journal {
+            send_all(&mut self.to_journal, |command| journal.send(command));
         }
     }
 

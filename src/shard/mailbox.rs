@@ -14,6 +14,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::control::messages::{ShardIndex, ToShard};
 use crate::engine::event::{Mail, Opening};
+use crate::journal::Reply;
 
 /// Messages that fit into a mailbox.
 const CAPACITY: usize = 16 << 10;
@@ -34,6 +35,7 @@ pub enum Letter {
     Control(ToShard),
     Engine { from: ShardIndex, mail: Mail },
     HandOver(Box<HandOver>),
+    Journal(Reply),
 }
 
 #[derive(Debug)]

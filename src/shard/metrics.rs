@@ -17,6 +17,8 @@ pub struct ShardMetrics {
     pub outbox_bytes: u64,
     pub outbox_bytes_high_water: u64,
     pub stalled_connections: u64,
+    /// Bytes that wait for the journal.
+    pub unstored_bytes: u64,
     pub token_cache_entries: u64,
     /// Of the key sets in use; rises with each change of them.
     pub key_epoch: u64,
@@ -37,6 +39,9 @@ pub struct ShardMetrics {
     pub writes_total: u64,
     pub resyncs_total: u64,
     pub crdt_panics_total: u64,
+    pub updates_acknowledged_total: u64,
+    /// Updates refused because too much waited for the journal.
+    pub journal_refusals_total: u64,
     pub token_cache_hits_total: u64,
     pub token_verifications_total: u64,
     pub mailbox_full_total: u64,
@@ -62,6 +67,7 @@ impl Default for ShardMetrics {
             outbox_bytes: 0,
             outbox_bytes_high_water: 0,
             stalled_connections: 0,
+            unstored_bytes: 0,
             token_cache_entries: 0,
             key_epoch: 0,
             connections_total: 0,
@@ -79,6 +85,8 @@ impl Default for ShardMetrics {
             writes_total: 0,
             resyncs_total: 0,
             crdt_panics_total: 0,
+            updates_acknowledged_total: 0,
+            journal_refusals_total: 0,
             token_cache_hits_total: 0,
             token_verifications_total: 0,
             mailbox_full_total: 0,

@@ -38,8 +38,11 @@ use crate::config::{RING_MEMORY_BYTES, ShardSettings};
 use crate::control::messages::{ShardIndex, ToControl};
 use crate::engine::Engine;
 use crate::engine::batch::Batch;
-use crate::engine::event::Ticket;
+use crate::engine::document::Document;
+use crate::engine::event::{Event, Ticket};
 use crate::engine::slab::{Key, Slab};
+use crate::journal::{self, Command};
+use crate::protocol::document::DocumentId;
 use crate::time::Now;
 
 /// The largest read from a socket, and so the most that one socket brings into one turn.
@@ -74,6 +77,9 @@ pub struct Setup {
     /// Every shard's mailbox, by index; this shard's own too.
     pub shards: Vec<Sender>,
     pub control: ToControlSender,
+    pub journal: Option<journal::thread::Sender>,
+    /// This shard's documents that the journal had.
+    pub recovered: Vec<(DocumentId, Document)>,
     /// The moment from which all threads of the node count.
     pub started: Instant,
     /// Hard to guess, and different for each shard.
@@ -115,6 +121,8 @@ struct Shard {
     backlog: Vec<VecDeque<Letter>>,
     control: ToControlSender,
     to_control: Vec<ToControl>,
+    journal: Option<journal::thread::Sender>,
+    to_journal: VecDeque<Command>,
     listener: TcpListener,
     listening: bool,
     /// The process is out of descriptors: accept again from then on.
@@ -156,9 +164,14 @@ impl Shard {
         );
         let count = u16::try_from(setup.shards.len()).unwrap_or(u16::MAX);
         let engine_settings = setup.settings.engine.clone();
+        let mut engine = Engine::new(setup.index, count, engine_settings, verifier, setup.seed);
+        let now = Now { monotonic: setup.started.elapsed(), unix_s: 0 };
+        for (id, document) in setup.recovered {
+            engine.handle_event(now, Event::Recovered { id, document: Box::new(document) });
+        }
         Ok(Self {
             index: setup.index,
-            engine: Engine::new(setup.index, count, engine_settings, verifier, setup.seed),
+            engine,
             settings: setup.settings,
             started: setup.started,
             poller,
@@ -167,6 +180,8 @@ impl Shard {
             shards: setup.shards,
             control: setup.control,
             to_control: Vec::new(),
+            journal: setup.journal,
+            to_journal: VecDeque::new(),
             listener: setup.listener,
             listening: true,
             accept_again_at: None,
@@ -226,7 +241,10 @@ impl Shard {
 
     /// Until the next time-out; what did not fit into another thread's queue is tried again soon.
     fn wait_at_most(&self) -> Duration {
-        if !self.to_control.is_empty() || self.backlog.iter().any(|letters| !letters.is_empty()) {
+        if !self.to_control.is_empty()
+            || !self.to_journal.is_empty()
+            || self.backlog.iter().any(|letters| !letters.is_empty())
+        {
             return TICK;
         }
         let closing = self.deadlines.peek().map(|Reverse((at, _))| *at);
@@ -251,6 +269,7 @@ impl Shard {
             self.metrics.batch_updates.saturating_record(updates);
         }
         self.send_backlog();
+        self.send_to_journal();
         if self.draining && !self.drained_said && self.engine.is_drained() && self.sockets.is_empty() {
             self.drained_said = true;
             self.to_control.push(ToControl::Drained { shard: self.index, round: self.drain_round });
@@ -284,6 +303,9 @@ impl Shard {
         metrics.awareness_in_total = counters.awareness_in;
         metrics.resyncs_total = counters.resyncs;
         metrics.crdt_panics_total = counters.crdt_panics;
+        metrics.updates_acknowledged_total = counters.acknowledged;
+        metrics.journal_refusals_total = counters.journal_refusals;
+        metrics.unstored_bytes = gauges.unstored_bytes as u64;
         metrics.token_cache_hits_total = tokens.hits;
         metrics.token_verifications_total = tokens.verifications;
         metrics

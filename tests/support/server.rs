@@ -70,9 +70,14 @@ impl NodeSetup {
     /// Writes the files and starts the node.
     #[track_caller]
     pub fn start(self) -> Server {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        self.start_in(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// The same in a directory where a node was before.
+    #[track_caller]
+    pub fn start_in(self, dir: TempDir) -> Server {
         let key_dir = dir.path().join("keys");
-        std::fs::create_dir(&key_dir).expect("the key directory");
+        std::fs::create_dir_all(&key_dir).expect("the key directory");
         for (name, jwks) in &self.key_sets {
             write_file(&key_dir.join(format!("{name}.json")), &jwks.to_string());
         }
@@ -81,6 +86,8 @@ impl NodeSetup {
         } else {
             self.set("auth.key_dir", key_dir.to_str().expect("a UTF-8 path"))
         };
+        let journal = dir.path().join("journal");
+        let setup = setup.set("journal.directory", journal.to_str().expect("a UTF-8 path"));
         let file = dir.path().join("node.toml");
         write_file(&file, &setup.to_toml());
         let mut command = Command::new(BINARY);
@@ -242,6 +249,21 @@ impl Server {
     #[track_caller]
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         self.process.wait_for_exit()
+    }
+
+    /// Kills the process at once; what it left behind.
+    pub fn kill(mut self) -> TempDir {
+        self.signal(libc::SIGKILL);
+        self.wait_for_exit();
+        self.dir.take().expect("a node, not dev")
+    }
+
+    /// SIGTERM; what it left behind.
+    #[track_caller]
+    pub fn stop(mut self) -> TempDir {
+        self.signal(libc::SIGTERM);
+        assert_eq!(self.wait_for_exit().code(), Some(0), "{}", self.stderr());
+        self.dir.take().expect("a node, not dev")
     }
 
     pub fn is_running(&mut self) -> bool {

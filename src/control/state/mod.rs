@@ -30,6 +30,7 @@ use super::link::{Mailbox, ShardLink};
 use super::messages::{ShardIndex, ToControl, ToShard};
 use super::overload::{Load, Overload};
 use super::settings::{Bounds, KeyFunctions, KeySettings, Live, MakeVerifier, Verify};
+use super::storage::Storage;
 use crate::config::ShardSettings;
 use crate::limits::{Bucket, Buckets, Ledger, Meter, OpsWindows, PushedLimits, Report};
 use crate::time::Now;
@@ -104,6 +105,7 @@ pub(super) struct Control {
     ops: OpsWindows,
     buckets: Buckets,
     overload: Overload,
+    storage: Storage,
     rss_bytes_now: Option<u64>,
     rss_bytes: Box<dyn FnMut() -> Option<u64>>,
 
@@ -156,6 +158,7 @@ impl Control {
             ops: OpsWindows::new(),
             buckets: Buckets::new(live.rates, live.exempt, bounds.buckets_max),
             overload: Overload::new(live.marks),
+            storage: Storage::default(),
             rss_bytes_now: rss_bytes(),
             rss_bytes,
             verify: make_verifier(&live.shards, store.sets()),
@@ -227,6 +230,7 @@ impl Control {
                     link.reported(now.monotonic, *metrics);
                 }
             }
+            ToControl::Journal { figures } => self.storage.reported(now.monotonic, figures),
             ToControl::OpsDone { ops } => {
                 if let Some(meter) = &mut self.meter {
                     ops.into_iter().for_each(|(app, ops)| meter.count(app, ops));
@@ -348,6 +352,7 @@ impl Control {
             let entity_tag = self.polled.get(&tenant).and_then(|polled| polled.entity_tag.clone());
             self.effects.push_back(Effect::Fetch { tenant, entity_tag });
         }
+        self.storage.check(now.monotonic, self.bounds.silence_max);
         if let Some(on) = self.overload.observe(self.load()) {
             tracing::warn!(on, load = ?self.load(), "overload: new connections are {}", if on { "refused" } else { "welcome again" });
             self.broadcast(|| ToShard::Shed { on });
@@ -363,7 +368,11 @@ impl Control {
     /// Both counts are looked at: the shards' own is late by a report, the ledger knows only sessions with a token.
     fn load(&self) -> Load {
         let open = self.shards.iter().filter_map(|link| link.metrics.as_ref()).map(|m| m.connections).sum();
-        Load { connections: self.ledger.totals().connections.max(open), rss_bytes: self.rss_bytes_now }
+        Load {
+            connections: self.ledger.totals().connections.max(open),
+            rss_bytes: self.rss_bytes_now,
+            storage_failed: self.storage.has_failed(),
+        }
     }
 
     fn settle_drain(&mut self, now: Now) {

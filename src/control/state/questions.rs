@@ -18,7 +18,7 @@ use crate::time::Now;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::control) enum Health {
     Healthy,
-    /// A shard does not answer.
+    /// A shard does not answer, or the journal stores nothing.
     Degraded,
     Overloaded,
     Draining,
@@ -129,6 +129,8 @@ impl Control {
     pub fn health(&self) -> Health {
         if self.draining {
             Health::Draining
+        } else if !self.storage.is_well() {
+            Health::Degraded
         } else if self.overload.is_on() {
             Health::Overloaded
         } else if !self.shards.iter().all(super::ShardLink::is_well) {
@@ -169,6 +171,7 @@ impl Control {
         NodeFigures {
             uptime_s: now.monotonic.as_secs_f64(),
             shards: shards.collect(),
+            journal: self.storage.figures(),
             health: self.health(),
             ledger: self.ledger.totals(),
             ops_windows: self.ops.len() as u64,

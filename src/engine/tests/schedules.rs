@@ -1,6 +1,6 @@
 //! Everything at once, in random orders: clients of both wires open, edit, show themselves, stall, resume, leave and
 //! come back, on one to four shards, while tokens expire, keys are revoked, answers come late, time jumps, and in the end
-//! perhaps a drain. What must hold then is in [`Schedule::check`] and [`World::assert_empty`].
+//! perhaps a drain; with a journal or without. What must hold then is in [`Schedule::check`] and [`World::assert_empty`].
 //!
 //! `WIRESOCKET_SCHEDULES=10000 cargo test --lib schedules` runs more; a failure prints the `WIRESOCKET_SEED` that
 //! repeats it.
@@ -15,6 +15,7 @@ use crate::auth::Limits;
 use crate::engine::behind::ANSWERS_BYTES_MAX;
 use crate::engine::event::Incoming;
 use crate::engine::{Counters, Settings};
+use crate::journal::Retention;
 use crate::protocol::message::Wire;
 
 const SCHEDULES: u64 = 300;
@@ -43,6 +44,12 @@ fn settings(random: &mut Random) -> Settings {
         close_on_token_expiry: !random.one_in(4),
         parked_bytes_max: if random.one_in(3) { 300 } else { 1 << 20 },
         documents_per_connection_max: if random.one_in(3) { 2 } else { 256 },
+        retention: match random.below(4) {
+            0 => None,
+            1 => Some(Retention::ForEver),
+            2 => Some(Retention::For(Duration::from_secs(1 + random.below(60)))),
+            _ => Some(Retention::Session),
+        },
         ..Settings::default()
     }
 }

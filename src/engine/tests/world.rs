@@ -16,9 +16,14 @@ use super::client::{self, End, Replica, Socket};
 use crate::auth::{Grant, KeySets, Limits, Policy, SigningKey, Verifier};
 use crate::engine::batch::Batch;
 use crate::engine::connection::Channel;
+use crate::engine::document::Document;
 use crate::engine::event::{Effect, Event, Incoming, Mail, Opening, ShardIndex, Ticket};
 use crate::engine::slab::Slab;
 use crate::engine::{Engine, Settings};
+use crate::journal::log::{Log, LogSettings};
+use crate::journal::memory::Memory;
+use crate::journal::recovery::{Recovered, RecoveredDocument};
+use crate::journal::{Command, Reply};
 use crate::limits::{Claim, Exceeded, Ledger, OpsWindows, PushedLimits};
 use crate::protocol::document::{AppId, DocumentId, DocumentName};
 use crate::protocol::message::Wire;
@@ -45,6 +50,9 @@ pub const WIDE: Limits = Limits {
     ops_per_minute: 1_000_000,
 };
 
+/// The journal's place in it.
+const JOURNAL: ShardIndex = u16::MAX - 1;
+
 /// What the network carries.
 enum Letter {
     Mail(Mail),
@@ -60,6 +68,7 @@ enum Letter {
     KeyRevoked { tenant: Uuid, key_id: Arc<str> },
     Drain { over: Duration },
     Accept,
+    Journal(Reply),
 }
 
 /// splitmix64: small, and the same everywhere.
@@ -108,6 +117,10 @@ pub struct World {
     /// Shards with a turn that is not written out yet.
     open_turns: BTreeSet<usize>,
     next_client: u64,
+    /// If the settings keep anything.
+    pub journal: Option<Log<Memory>>,
+    /// Nothing is committed but by [`World::commit`].
+    pub holds_commits: bool,
     /// Bytes a socket takes before the server's queue begins to count as full.
     pub outbox_bytes_max: usize,
 }
@@ -149,6 +162,26 @@ impl World {
     }
 
     pub fn with_settings(shards: u16, settings: Settings, seed: u64) -> Self {
+        Self { next_client: 1, ..Self::on_disk(shards, settings, seed, Memory::default()) }
+    }
+
+    /// A node that begins with what is on this disk, if its settings keep anything.
+    pub fn on_disk(shards: u16, settings: Settings, seed: u64, disk: Memory) -> Self {
+        let log_settings = |retention| LogSettings { syncs: true, segment_bytes: 600, retention, shards };
+        let opened = settings.retention.map(|retention| Log::open(disk, log_settings(retention)).unwrap());
+        let (journal, recovered) = opened.map_or((None, Recovered::default()), |(log, had)| (Some(log), had));
+        let mut world = Self::with_journal(shards, settings, seed, journal);
+        // Clients are others than before.
+        world.next_client = 1 + seed * 10_000;
+        for RecoveredDocument { id, contents } in recovered.documents {
+            let shard = usize::from(id.shard(shards));
+            let document = Box::new(Document::restored(contents));
+            world.engines[shard].handle_event(world.now, Event::Recovered { id, document });
+        }
+        world
+    }
+
+    fn with_journal(shards: u16, settings: Settings, seed: u64, journal: Option<Log<Memory>>) -> Self {
         let all_keys = keys(&["k1", "k2"]);
         let policy = Policy { issuer: "i".to_owned(), leeway_s: LEEWAY_S, token_bytes_max: 8192 };
         let engine = |index| {
@@ -172,6 +205,8 @@ impl World {
             chaotic: false,
             open_turns: BTreeSet::new(),
             next_client: 1,
+            journal,
+            holds_commits: false,
             outbox_bytes_max: 1 << 20,
         }
     }
@@ -208,6 +243,16 @@ impl World {
         socket
     }
 
+    /// The same, and it wants to hear which of its updates are stored.
+    pub fn join_acknowledged(&mut self, app: AppId, name: &str) -> usize {
+        let grant = self.engines[0].verify(self.now, &token(app)).expect("a good token");
+        let doc = self.new_document();
+        let socket = self.join_opening(grant, name, doc, true);
+        let step_one = self.sockets[socket].replicas[0].step_one();
+        self.sockets[socket].send(0, &step_one);
+        socket
+    }
+
     /// The same without a word.
     pub fn join_with(&mut self, token: &str, name: &str, doc: yrs::Doc) -> usize {
         let grant = self.engines[0].verify(self.now, token).expect("a good token");
@@ -216,10 +261,15 @@ impl World {
 
     /// The same with a token that was checked before.
     pub fn join_granted(&mut self, grant: Arc<Grant>, name: &str, doc: yrs::Doc) -> usize {
+        self.join_opening(grant, name, doc, false)
+    }
+
+    fn join_opening(&mut self, grant: Arc<Grant>, name: &str, doc: yrs::Doc, acknowledges: bool) -> usize {
         let document = DocumentName::parse(name).unwrap();
         let shards = u16::try_from(self.engines.len()).unwrap();
         let shard = DocumentId { app: grant.app, name: document.clone() }.shard(shards);
-        let opening = Opening { document: Some(document), grant: Some(grant), ..Opening::default() };
+        let opening =
+            Opening { document: Some(document), grant: Some(grant), acknowledges, ..Opening::default() };
         let mut socket = Socket::new(Wire::YWebsocket, "");
         socket.replicas.push(Replica::new(name, doc));
         self.sockets.push(socket);
@@ -405,8 +455,43 @@ impl World {
             Letter::KeyRevoked { tenant, key_id } => self.hear(shard, Event::KeyRevoked { tenant, key_id }),
             Letter::Drain { over } => self.hear(shard, Event::Drain { over }),
             Letter::Accept => self.hear(shard, Event::Accept),
+            Letter::Journal(reply) => self.hear(shard, Event::Journal(reply)),
             _ => unreachable!("no shard is sent such a letter"),
         }
+    }
+
+    /// What the journal has gathered is stored, and the shards will hear of it.
+    pub fn commit(&mut self) {
+        let Some(log) = &mut self.journal else { return };
+        log.commit();
+        let mut replies: Vec<(u16, Reply)> = std::iter::from_fn(|| log.poll_reply()).collect();
+        log.maintain(self.now.unix_s);
+        replies.extend(std::iter::from_fn(|| log.poll_reply()));
+        for (shard, reply) in replies {
+            self.send(JOURNAL, shard, Letter::Journal(reply));
+        }
+    }
+
+    /// What the disk has when the process is killed now.
+    pub fn disk_after_kill(&self) -> Memory {
+        self.journal.as_ref().expect("something is kept").storage().after_kill()
+    }
+
+    /// What the disk has when the power goes now.
+    pub fn disk_after_power_cut(&self) -> Memory {
+        self.journal.as_ref().expect("something is kept").storage().after_power_cut(|_| 0)
+    }
+
+    /// Everything on disk is something else from now on.
+    pub fn spoil_disk(&mut self) {
+        let storage = self.journal().storage_mut();
+        for number in storage.numbers() {
+            storage.bytes_mut(number).iter_mut().for_each(|byte| *byte ^= 0xff);
+        }
+    }
+
+    fn journal(&mut self) -> &mut Log<Memory> {
+        self.journal.as_mut().expect("an engine without a journal keeps nothing")
     }
 
     fn handed_over(&mut self, shard: usize, socket: usize, opening: Opening) {
@@ -509,10 +594,27 @@ impl World {
                     assert!(!matches!(socket.end, Some(End::ByServer(_))), "a socket ends once");
                     socket.end.get_or_insert(End::ByServer(refusal));
                 }
+                Effect::Append { number, records } => {
+                    self.journal().handle(Command::Append { shard: from, number, records });
+                }
+                Effect::Keep { document, contents, rests } => {
+                    self.journal().handle(Command::Keep { shard: from, document, contents, rests });
+                }
+                Effect::Load { document } => {
+                    self.journal().handle(Command::Load { shard: from, document });
+                    self.hear_loads();
+                }
                 Effect::Denied { connection, .. } => {
                     assert!(self.connections[shard].get(connection).is_some(), "denied after the end");
                 }
             }
+        }
+    }
+
+    /// A load is answered at once; what else there is waits for the commit.
+    fn hear_loads(&mut self) {
+        while let Some((shard, reply)) = self.journal().poll_reply() {
+            self.send(JOURNAL, shard, Letter::Journal(reply));
         }
     }
 
@@ -538,6 +640,12 @@ impl World {
         if choices.is_empty() || self.chaotic {
             choices.extend(self.open_turns.iter().map(|&shard| Choice::Finish(shard)));
         }
+        if (choices.is_empty() || self.chaotic)
+            && !self.holds_commits
+            && self.journal.as_ref().is_some_and(Log::has_work)
+        {
+            choices.push(Choice::Commit);
+        }
         choices
     }
 
@@ -551,6 +659,7 @@ impl World {
         match choice {
             Choice::Deliver(from, to) => self.deliver(from, to),
             Choice::Finish(shard) => self.finish_turn(shard),
+            Choice::Commit => self.commit(),
             Choice::Receive(at) => {
                 let message = self.sockets[at].outgoing.pop_front().unwrap();
                 let (shard, connection) = self.sockets[at].place.unwrap();
@@ -676,6 +785,8 @@ impl World {
             sum.resyncs += counters.resyncs;
             sum.crdt_panics += counters.crdt_panics;
             sum.sessions += counters.sessions;
+            sum.acknowledged += counters.acknowledged;
+            sum.journal_refusals += counters.journal_refusals;
         }
         sum
     }
@@ -694,6 +805,9 @@ impl World {
             assert_eq!(engine.dirty.len(), 0, "dirty links of shard {shard}");
             assert_eq!(engine.turn_rooms.len(), 0, "turns of shard {shard}");
         }
+        if let Some(journal) = self.journal.as_ref().filter(|_| !self.engines[0].may_be_kept()) {
+            assert_eq!(journal.figures().documents, 0, "documents in the journal");
+        }
         assert_eq!(self.ledger.totals().connections, 0, "connections in the ledger");
         assert_eq!(self.ledger.totals().documents, 0, "documents in the ledger");
         assert_eq!(self.ledger.totals().apps, 0, "apps in the ledger");
@@ -707,6 +821,7 @@ enum Choice {
     Receive(usize),
     Read(usize),
     Finish(usize),
+    Commit,
 }
 
 impl Engine {

@@ -63,6 +63,12 @@ export class Server {
     return Promise.race([found, ended])
   }
 
+  /** SIGKILL. */
+  async kill () {
+    this.#child.kill('SIGKILL')
+    assert.equal(await this.#exit, 'SIGKILL')
+  }
+
   /** SIGTERM; the server must say good-bye to everybody and exit with 0. */
   async stop () {
     this.#child.kill('SIGTERM')
@@ -114,7 +120,7 @@ class Node {
   }
 
   async start () {
-    const { node, auth, http, drain, ...rest } = this.#keys
+    const { node, auth, http, drain, journal, ...rest } = this.#keys
     const config = join(this.#directory, 'node.toml')
     await writeFile(config, toml({
       ...rest,
@@ -122,6 +128,7 @@ class Node {
       auth: { issuer: 'https://wiresocket.local', key_dir: this.keyDir, leeway_s: 0, ...auth },
       http: { upgrades_per_minute: 0, discovery_per_minute: 0, ...http },
       drain: { spread_s: 0, ...drain },
+      journal: { durability: 'memory', directory: join(this.#directory, 'journal'), ...journal },
       log: { format: 'json' }
     }))
     this.#server = new Server(['node', '--config', config])
@@ -146,10 +153,15 @@ class Node {
     return run(['token', '--key', join(this.keyDir, `${TENANT}.pem`), '--claims', JSON.stringify(claims)])
   }
 
-  /** Ends it and starts it again on the same port, with the same keys and an empty memory. */
+  /** Ends it and starts it again on the same port, with the same keys; its memory is empty unless it has a journal. */
   async restart () {
     await this.#server.stop()
     await this.start()
+  }
+
+  /** Kills it at once: it hears nothing of it. */
+  async kill () {
+    await this.#server.kill()
   }
 
   async stop () {

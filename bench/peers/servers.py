@@ -174,7 +174,8 @@ def prepare(name: str, folder: Path) -> tuple[dict, list[str]]:
     claims = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
     kept = {name: claim for name, claim in claims.items() if name not in ("exp", "iat", "nbf", "jti")}
     (folder / "claims.json").write_text(json.dumps(kept))
-    return {"WIRESOCKET_AUTH__KEY_DIR": str(keys)}, ["--token-file", str(folder / "token")]
+    variables = {"WIRESOCKET_AUTH__KEY_DIR": str(keys), "WIRESOCKET_JOURNAL__DIRECTORY": str(folder / "journal")}
+    return variables, ["--token-file", str(folder / "token")]
 
 
 def printed(command: list) -> bytes:

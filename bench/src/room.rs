@@ -11,6 +11,7 @@ use wiresocket::engine::batch::Batch;
 use wiresocket::engine::event::{Effect, Event, Incoming, Opening};
 use wiresocket::engine::slab::{Key, Slab};
 use wiresocket::engine::{Engine, Settings};
+use wiresocket::journal::Reply;
 use wiresocket::protocol::document::{AppId, DocumentId, DocumentName};
 use wiresocket::time::Now;
 
@@ -113,6 +114,12 @@ impl Shard {
     fn answer(&mut self) {
         while let Some(effect) = self.engine.poll_effect() {
             match effect {
+                // Everything is stored at once.
+                Effect::Append { number, .. } => {
+                    let stored = Reply::Stored { through: number };
+                    self.engine.handle_event(now(), Event::Journal(stored));
+                }
+                Effect::Keep { .. } | Effect::Load { .. } => {}
                 Effect::Reserve { ticket, .. } => {
                     self.engine.handle_event(now(), Event::Reserved { ticket, outcome: Ok(()) });
                 }

@@ -354,21 +354,23 @@ impl Document {
     }
 
     fn restore(&mut self) -> Box<Doc> {
-        loop {
+        for attempt in 0.. {
             let updates = updates_of(&self.tail);
-            match catch_unwind(AssertUnwindSafe(|| rebuild(&self.snapshot, updates))) {
-                Ok(doc) => return doc,
-                // Each of these updates was applied once without harm; if they don't go together any more, keep what
-                // surely does.
-                Err(_panic) => {
-                    self.panics += 1;
-                    if self.tail.is_empty() {
-                        self.snapshot = Bytes::new();
-                    }
-                    self.tail = Vec::new();
-                }
+            if let Ok(doc) = catch_unwind(AssertUnwindSafe(|| rebuild(&self.snapshot, updates))) {
+                return doc;
+            }
+            // Each of these updates was applied once without harm; if they don't go together any more, find the one
+            // with which they don't.
+            self.panics += 1;
+            if self.tail.is_empty() {
+                self.snapshot = Bytes::new();
+            } else if attempt < Self::POISON_MAX {
+                self.leave_out_poison();
+            } else {
+                self.tail = Vec::new();
             }
         }
+        unreachable!("an empty document is made without a panic")
     }
 }
 

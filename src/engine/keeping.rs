@@ -11,6 +11,7 @@
 //! gathered here.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::Engine;
 use super::document::Document;
@@ -37,6 +38,12 @@ pub enum Stand {
     /// Nobody is here, and the journal is being given all of it.
     Resting,
 }
+
+/// Documents that are put to rest at once: each is in memory twice meanwhile.
+const RESTING_MAX: usize = 64;
+
+/// When to look again whether there is room for one more.
+const RESTS_LATER: Duration = Duration::from_millis(50);
 
 /// An acknowledgement in line takes about this much memory.
 const ACKNOWLEDGEMENT_BYTES: usize = 32;
@@ -105,6 +112,11 @@ impl Keeping {
     /// The batch that must be stored for all that was said so far to be safe.
     const fn newest(&self) -> u64 {
         if self.records.is_empty() { self.number - 1 } else { self.number }
+    }
+
+    #[cfg(test)]
+    pub fn resting_count(&self) -> usize {
+        self.resting.len()
     }
 
     /// Bytes that wait for the journal, and for them whoever is to be acknowledged.
@@ -278,10 +290,18 @@ impl Engine {
         let Some(room) = self.rooms.get_mut(room_key) else { return };
         let since = now.unix_s.max(1);
         match (room.stand, self.settings.retention) {
+            (Stand::Kept | Stand::Resting, Some(Retention::For(_) | Retention::ForEver))
+                if self.keeping.failed =>
+            {
+                return; // there is no other copy, and no room is made any more
+            }
             (Stand::Kept, Some(retention)) if !self.keeping.failed => match retention {
                 Retention::Session => record::write_forgotten(&mut self.keeping.records, &room.id),
                 // It was loaded, and nobody wrote to it.
                 _ if room.changes == 0 => record::write_rests(&mut self.keeping.records, &room.id, since),
+                _ if self.keeping.resting.len() >= RESTING_MAX => {
+                    return self.timers.set(now.monotonic + RESTS_LATER, Timer::Grace(room_key));
+                }
                 _ => {
                     room.stand = Stand::Resting;
                     *self.keeping.resting.entry(room_key).or_default() += 1;

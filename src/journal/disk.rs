@@ -42,11 +42,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`] says what to do.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|source| DirectoryError::Make { path: path.to_owned(), source })?;
+        make(path).map_err(|source| DirectoryError::Make { path: path.to_owned(), source })?;
         let cannot = |source| DirectoryError::Use { path: path.to_owned(), source };
         let lock =
             private().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(cannot)?;
@@ -65,6 +61,14 @@ impl Directory {
     fn file(&self, segment: u64) -> PathBuf {
         self.path.join(format!("{PREFIX}{segment:020}"))
     }
+}
+
+/// Makes the directory, and sees to it that its name is on disk too.
+fn make(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(|parent| File::open(parent)?.sync_all())
 }
 
 /// Documents are nobody else's business.

@@ -59,10 +59,10 @@ impl Memory {
         after
     }
 
-    /// The process is killed: the kernel has all that was written.
+    /// The process is killed: the kernel has all that was written, and the disk what was synced.
     #[must_use]
     pub fn after_kill(&self) -> Self {
-        self.after_power_cut(|unsynced| unsynced)
+        Self { segments: self.segments.clone(), ..Self::default() }
     }
 
     pub fn bytes_mut(&mut self, segment: u64) -> &mut Vec<u8> {

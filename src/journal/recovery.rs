@@ -177,10 +177,10 @@ impl Replay {
             self.number = number;
             return Ok(());
         }
-        if kept < length {
-            storage
-                .truncate(number, kept)
-                .map_err(|source| failed("cut off what a crash left in", source))?;
+        if is_last {
+            // Also if nothing is cut off: what only the kernel has of it must be on disk before another comes behind it.
+            let cut = storage.truncate(number, kept);
+            cut.map_err(|source| failed("cut off what a crash left in", source))?;
         }
         self.recovered.segments += 1;
         self.recovered.bytes += kept;

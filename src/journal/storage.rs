@@ -44,7 +44,7 @@ pub trait Storage: Debug {
     /// When it can't be read, or ends before that.
     fn read_at(&mut self, segment: u64, offset: u64, length: usize) -> io::Result<Vec<u8>>;
 
-    /// Cuts a segment off, durably.
+    /// Cuts a segment off here; what is before that is durable then, whoever wrote it.
     ///
     /// # Errors
     /// When it can't be cut.

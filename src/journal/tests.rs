@@ -593,3 +593,14 @@ fn random_lives_and_deaths_lose_nothing_that_was_acknowledged() {
         }
     }
 }
+
+#[test]
+fn what_only_the_kernel_had_at_the_restart_is_on_disk_before_more_is_written() {
+    let settings = LogSettings { syncs: false, ..SETTINGS };
+    let (mut log, _) = open_with(Memory::default(), settings).unwrap();
+    Batches::default().update(&mut log, &document(1), 1);
+    log.commit();
+    let (log, _) = open_with(log.storage().after_kill(), settings).unwrap();
+    let (_, recovered) = open_with(log.storage().after_power_cut(|_| 0), settings).unwrap();
+    assert_eq!(all_of(&recovered), BTreeMap::from([(document(1), Tokens::from([1]))]));
+}

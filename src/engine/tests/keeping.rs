@@ -316,3 +316,62 @@ fn a_panic_in_the_crdt_costs_nobody_else_his_place_or_his_text_also_after_recove
     let server = world.server_document(app(1), "notes").unwrap();
     assert_eq!(content(&server), content(&world.replica(late).doc));
 }
+
+#[test]
+fn a_recovered_document_on_which_the_crdt_panics_loses_only_what_it_panics_on() {
+    use crate::engine::document::{BOMB, Document};
+    use crate::journal::Contents;
+    use crate::protocol::lib0;
+    let mut contents = Contents::default();
+    for (client, text) in [(1, "one"), (2, BOMB), (3, "three")] {
+        let replica = super::client::Replica::new("notes", super::client::document(client));
+        lib0::write_var_bytes(&mut contents.tail, &replica.insert(0, text));
+    }
+    let mut document = Document::restored(contents);
+    let encoded = document.encode();
+    let update = <yrs::Update as yrs::updates::decoder::Decode>::decode_v1(&encoded).unwrap();
+    let read = super::client::Replica::new("notes", super::client::document(9));
+    read.doc.transact_mut().apply_update(update).unwrap();
+    let text = read.text();
+    assert!(text.contains("one") && text.contains("three") && !text.contains(BOMB), "{text:?}");
+    assert!(document.take_panics() > 0);
+}
+
+#[test]
+fn many_documents_are_put_to_rest_a_few_at_a_time() {
+    let mut world = world(1, Retention::ForEver);
+    let writers: Vec<usize> = (0..150).map(|n| world.join(app(1), &format!("document-{n}"))).collect();
+    world.settle();
+    for &writer in &writers {
+        world.write(writer, "kept");
+    }
+    world.settle();
+    world.holds_commits = true;
+    writers.into_iter().for_each(|writer| world.hang_up(writer));
+    world.pass_s(20);
+    let engine = &world.engines[0];
+    assert_eq!((engine.gauges().documents, engine.resting_count()), (150, 64));
+    for _ in 0..3 {
+        world.commit();
+        world.pass_s(1);
+    }
+    assert_eq!(world.engines[0].gauges().documents, 0);
+    assert_eq!(world.journal.as_ref().unwrap().figures().documents, 150);
+}
+
+#[test]
+fn a_document_that_should_be_kept_stays_in_memory_when_the_journal_has_failed() {
+    let disk = Memory::with(Faults { sync: Some(6), ..Faults::default() });
+    let mut world = World::on_disk(1, keeping(Retention::ForEver), 1, disk);
+    let writer = join(&mut world, "notes");
+    for _ in 0..10 {
+        world.write(writer, "x");
+        world.settle();
+    }
+    assert!(world.journal.as_ref().unwrap().failure().is_some());
+    let text = world.replica(writer).text();
+    world.hang_up(writer);
+    world.pass_s(100);
+    let reader = join(&mut world, "notes");
+    assert_eq!(world.replica(reader).text(), text);
+}

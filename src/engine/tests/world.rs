@@ -829,6 +829,11 @@ impl Engine {
         self.questions.len()
     }
 
+    /// Documents that are being put to rest.
+    pub fn resting_count(&self) -> usize {
+        self.keeping.resting_count()
+    }
+
     pub fn timer_count(&self) -> usize {
         self.timers.len()
     }

@@ -15,7 +15,7 @@ use wiresocket::journal::Reply;
 use wiresocket::protocol::document::{AppId, DocumentId, DocumentName};
 use wiresocket::time::Now;
 
-use crate::{Issuer, TENANT, UNIX_S, sync_message, typing_by};
+use crate::{Issuer, LIMITS, TENANT, UNIX_S, sync_message, typing_by};
 
 /// What a client without anything says first: step 1 with an empty state vector.
 const STEP_ONE: [u8; 4] = [0, 0, 1, 0];
@@ -121,7 +121,7 @@ impl Shard {
                 }
                 Effect::Keep { .. } | Effect::Load { .. } => {}
                 Effect::Reserve { ticket, .. } => {
-                    self.engine.handle_event(now(), Event::Reserved { ticket, outcome: Ok(()) });
+                    self.engine.handle_event(now(), Event::Reserved { ticket, outcome: Ok(LIMITS) });
                 }
                 Effect::LeaseOps { app, .. } => {
                     let window_ends = now().monotonic + Duration::from_secs(60);

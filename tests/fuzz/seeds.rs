@@ -241,6 +241,15 @@ fn hostile_updates() -> Vec<Vec<u8>> {
         vec![2, 1, 1, 0, 0x84, 2, 0, 1, b'x', 1, 2, 0, 0x84, 1, 0, 1, b'y', 0],
         vec![2, 1, 1, 0, 4, 1, 1, b't', 1, b'x', 1, 1, 1, 4, 1, 1, b't', 1, b'x', 0],
         vec![1, 2, 1, 0, 4, 1, 1, b't', 1, b'x', 4, 0, 1, 0, 1, b'y', 0],
+        // What docs/upstream.md reports.
+        vec![1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 1],
+        vec![2, 1, 2, 0, 0, 1, 1, 2, 0, 0, 2, 1, 2, 2, 4, 1, 0, 0],
+        vec![2, 1, 1, 0, 0, 1, 1, 1, 0, 4, 1, 1, 116, 3, 97, 98, 99, 0],
+        vec![
+            2, 2, 2, 1, 4, 1, 1, 116, 1, 120, 10, 1, 2, 2, 0, 4, 1, 1, 116, 3, 97, 98, 99, 3, 1, 1, 116, 1,
+            7, 0,
+        ],
+        vec![2, 2, 2, 2, 0, 2, 0, 1, 2, 2, 0, 1, 1, 1, 116, 3, 0, 1, 2, 2, 2, 3, 0, 1, 0, 1, 1, 4, 1],
     ]
 }
 
@@ -249,7 +258,7 @@ fn documents(histories: &[History]) -> Seeds {
     for (n, history) in histories.iter().enumerate() {
         let mut seed = Vec::new();
         for (at, update) in history.iter().enumerate() {
-            steps::write(&mut seed, (at % 5) as u8, update);
+            steps::write(&mut seed, (at % 3) as u8, update);
             match at % 3 {
                 0 => steps::write(&mut seed, 6, &[]),
                 1 => steps::write(&mut seed, 5, &[1, n as u8 + 1, at as u8]),
@@ -260,6 +269,31 @@ fn documents(histories: &[History]) -> Seeds {
         let mut backwards = Vec::new();
         history.iter().rev().skip(1).for_each(|update| steps::write(&mut backwards, 0, update));
         seeds.push(backwards);
+    }
+    let freed: [&[&[u8]]; 3] = [
+        &[
+            &[1, 1, 1, 0, 7, 1, 1, 116, 0, 0],
+            &[1, 1, 1, 1, 36, 0, 1, 0, 1, 107, 3, 97, 98, 99, 0],
+            &[0, 1, 1, 2, 3, 1, 0, 1],
+        ],
+        &[&[1, 1, 1, 1, 0, 1, 0], &[1, 1, 1, 0, 4, 1, 1, 116, 3, 97, 98, 99, 0]],
+        &[&[1, 1, 1, 2, 0, 1, 1, 2, 1, 3, 1], &[2, 1, 1, 0, 1, 1, 1, 116, 1, 1, 1, 3, 68, 1, 3, 1, 120, 0]],
+    ];
+    for updates in freed {
+        let mut seed = Vec::new();
+        updates.iter().for_each(|update| steps::write(&mut seed, 0, update));
+        seeds.push(seed);
+    }
+    // Choices for the inventor.
+    for round in 0..6u32 {
+        let mut seed = Vec::new();
+        for step in 0..8u32 {
+            let choice =
+                |at: u32| (at * 7 + step * 31 + round * 101).wrapping_mul(2_654_435_761).to_be_bytes()[0];
+            let choices: Vec<u8> = (0..60).map(choice).collect();
+            steps::write(&mut seed, [3, 4, 3, 5, 4, 3, 6, 4][step as usize], &choices);
+        }
+        seeds.push(seed);
     }
     for update in hostile_updates() {
         let mut seed = Vec::new();

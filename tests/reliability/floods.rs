@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::wire::{self, Wire};
+use crate::support::wire::{self, Message, Wire};
 use crate::support::{Answer, Client, NodeSetup, Replica, Server, Tenant, http, wait_until};
 use crate::{MIB, figure, grown_mib, p99_and_max, peak_bytes};
 
@@ -215,8 +215,11 @@ fn count_and_depth_bombs_through_the_socket() {
                 let mut client = Client::join(&server, "pair", &token);
                 let mut message = message.clone();
                 if is_keyed {
-                    client = server.upgrade("/").bearer(&token).open();
-                    message = Wire::Hocuspocus("pair".to_owned()).frame(&message);
+                    let wire = Wire::Hocuspocus("pair".to_owned());
+                    client = Client::hocuspocus(&server);
+                    client.send(&wire.frame(&wire::auth(&token, None)));
+                    while !matches!(wire.parse(&client.receive_binary()), Some(Message::Authenticated(_))) {}
+                    message = wire.frame(&message);
                 }
                 let began = Instant::now();
                 client.send(&message);

@@ -6,6 +6,7 @@ use wiresocket::engine::document::{Applied, ApplyError, Document};
 use wiresocket::engine::prescan::{Scan, ScanLimits, scan};
 use wiresocket::engine::state_vector::StateVector;
 
+use super::inventor;
 use super::steps::Steps;
 
 /// How large a document may get.
@@ -13,12 +14,16 @@ const BYTES_MAX: usize = 256 << 10;
 
 pub fn run(data: &[u8]) {
     let mut document = Document::default();
-    let mut waiting: Vec<&[u8]> = Vec::new();
+    let mut waiting: Vec<Vec<u8>> = Vec::new();
     let mut buffer = Scan::new();
     for (operation, payload) in Steps(data) {
         match operation % 8 {
-            0..=4 => {
-                if receive(&mut document, payload, &mut buffer, &mut waiting) {
+            kind @ 0..=4 => {
+                let update = match kind {
+                    0..=2 => payload.to_vec(),
+                    _ => inventor::update(payload, document.state()),
+                };
+                if receive(&mut document, update, &mut buffer, &mut waiting) {
                     // What waited is tried again, once round.
                     for update in std::mem::take(&mut waiting) {
                         receive(&mut document, update, &mut buffer, &mut waiting);
@@ -51,16 +56,11 @@ pub fn run(data: &[u8]) {
 }
 
 /// Whether the document changed.
-fn receive<'a>(
-    document: &mut Document,
-    update: &'a [u8],
-    buffer: &mut Scan,
-    waiting: &mut Vec<&'a [u8]>,
-) -> bool {
-    if scan(update, &ScanLimits::default(), buffer).is_err() {
+fn receive(document: &mut Document, update: Vec<u8>, buffer: &mut Scan, waiting: &mut Vec<Vec<u8>>) -> bool {
+    if scan(&update, &ScanLimits::default(), buffer).is_err() {
         return false;
     }
-    match document.apply(update, buffer, BYTES_MAX) {
+    match document.apply(&update, buffer, BYTES_MAX) {
         Ok(applied) => applied == Applied::Changed,
         Err(ApplyError::Missing) => {
             waiting.push(update);

@@ -6,17 +6,22 @@ use wiresocket::protocol::lib0;
 use super::stage::{self, Stage};
 use super::steps::Steps;
 
+const KEYS: [&str; 3] = [stage::SHARED, "other", "other\0session"];
+
+fn keyed(key: &str, body: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    lib0::write_var_str(&mut message, key);
+    message.extend_from_slice(body);
+    message
+}
+
 pub fn run(data: &[u8]) {
     let mut stage = Stage::new();
+    // Nothing else opens a document.
+    let opening = KEYS.map(|key| keyed(key, &stage::sync(0, &[0])));
     for (operation, payload) in Steps(data) {
-        let hostile = stage.hostile(None);
-        let keyed = |body: &[u8]| {
-            let mut message = Vec::new();
-            let key = [stage::SHARED, "other", "other\0session"][usize::from(operation >> 3) % 3];
-            lib0::write_var_str(&mut message, key);
-            message.extend_from_slice(body);
-            message
-        };
+        let hostile = stage.hostile(None, &[&opening[0], &opening[1]]);
+        let keyed = |body: &[u8]| keyed(KEYS[usize::from(operation >> 3) % 3], body);
         match operation % 8 {
             0 => stage.receive(hostile, Incoming::Binary(payload)),
             1..=3 => stage.receive(hostile, Incoming::Binary(&keyed(payload))),

@@ -9,6 +9,7 @@ pub mod document;
 pub mod frames;
 pub mod head;
 pub mod hocuspocus;
+mod inventor;
 mod stage;
 pub mod steps;
 pub mod sync;

@@ -90,14 +90,17 @@ impl Stage {
         self.hear(Event::Opened { connection, opening });
     }
 
-    /// The hostile socket, a new one if the last was closed.
-    pub fn hostile(&mut self, document: Option<&str>) -> ConnectionId {
+    /// The hostile socket; a new one if the last was closed, which says `first` before anything else.
+    pub fn hostile(&mut self, document: Option<&str>, first: &[&[u8]]) -> ConnectionId {
         if let Some(hostile) = self.hostile {
             return hostile;
         }
         let connection = self.sockets.insert(());
         self.hostile = Some(connection);
         self.open(connection, document);
+        for message in first {
+            self.receive(connection, Incoming::Binary(message));
+        }
         self.hostile.expect("a new socket is let in")
     }
 

@@ -8,7 +8,7 @@ use super::steps::Steps;
 pub fn run(data: &[u8]) {
     let mut stage = Stage::new();
     for (operation, payload) in Steps(data) {
-        let hostile = stage.hostile(Some(stage::SHARED));
+        let hostile = stage.hostile(Some(stage::SHARED), &[]);
         match operation % 8 {
             0..=2 => stage.receive(hostile, Incoming::Binary(payload)),
             3 | 4 => {

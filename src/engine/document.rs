@@ -362,7 +362,7 @@ fn new_doc() -> Doc {
 
 /// An update that contains this makes yrs panic, so that tests see a panic unwind out of it.
 #[cfg(test)]
-pub(super) const BOMB: &str = "\u{1}a panic in the CRDT\u{1}";
+pub(crate) const BOMB: &str = "\u{1}a panic in the CRDT\u{1}";
 
 #[cfg(test)]
 fn arm(doc: &Doc) {

@@ -6,6 +6,7 @@
 mod floods;
 mod origins;
 mod poison;
+mod revocation;
 #[path = "../support/mod.rs"]
 mod support;
 mod tenants;

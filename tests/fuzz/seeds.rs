@@ -108,7 +108,7 @@ fn of_the_trace() -> Vec<History> {
             .filter(|other| other.0.client_id() != author.0.client_id())
             .for_each(|o| o.take(&update));
         history.push(update);
-        if history.iter().map(Vec::len).sum::<usize>() > 1500 {
+        if history.iter().map(Vec::len).sum::<usize>() > 400 {
             if all.len() < 4 {
                 all.push(std::mem::take(&mut history));
             }

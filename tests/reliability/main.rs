@@ -3,7 +3,10 @@
 //! What is printed as `figure:` stands in that table: `make figures`.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, unsafe_code)]
 
+#[path = "../fuzz/cost.rs"]
+mod cost;
 mod floods;
+mod frames;
 mod origins;
 mod poison;
 mod revocation;

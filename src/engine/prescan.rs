@@ -37,7 +37,7 @@
 //!   state, which measures exactly.
 //! - Time: many clients' items at one place are ordered in quadratic time, by Yjs too. The same holds for rivals of a map
 //!   key that name only a right neighbour, and for those that come in many updates.
-//! - Memory: what many deletes have cut into pieces is joined again by one that deletes the rest, at the cost above.
+//!   What many deletes cut into pieces takes quadratic time too, both to cut and to join again.
 //!
 //! Not here: yrs itself, the document, and what to do with a refused update.
 

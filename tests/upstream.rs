@@ -57,8 +57,8 @@ fn nested_values_end_the_process() {
 }
 
 #[test]
-fn announced_lengths_are_reserved() {
-    for finding in ["state-vector-count", "update-count", "array-length"] {
+fn small_input_takes_much_memory() {
+    for finding in ["state-vector-count", "update-count", "array-length", "squash"] {
         let told = text(&run(finding).stdout);
         let held = told.split_once("bytes: ").and_then(|(_, rest)| rest.split_once(" MiB held"));
         let mib: u64 =

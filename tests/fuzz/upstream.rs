@@ -13,7 +13,7 @@ use yrs::{Doc, ReadTxn, StateVector, Transact, Update};
 
 type Finding = fn();
 
-const FINDINGS: [(&str, Finding); 10] = [
+const FINDINGS: [(&str, Finding); 12] = [
     ("any-depth", any_depth),
     ("state-vector-count", || reserves("state vector", |bytes| drop(StateVector::decode_v1(bytes)), &COUNT)),
     ("update-count", || {
@@ -29,6 +29,8 @@ const FINDINGS: [(&str, Finding); 10] = [
         ])
     }),
     ("poison", || apply(&[POISON])),
+    ("squash", || costs(&pushes(3000))),
+    ("rivals", || costs(&rivals(3000))),
     ("freed-collector", || apply(&FREED_COLLECTOR)),
     ("freed-hole", || apply(&FREED_HOLE)),
 ];
@@ -89,6 +91,49 @@ fn any_depth() {
 fn reserves(what: &str, decode: fn(&[u8]), bytes: &[u8]) {
     let cost = measured(|| decode(bytes));
     println!("{what} of {} bytes: {} MiB held, {:.1?}", bytes.len(), cost.bytes >> 20, cost.time);
+}
+
+fn write_varint(out: &mut Vec<u8>, mut value: usize) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// One client's pushes to an array, each a struct of its own.
+fn pushes(count: usize) -> Vec<u8> {
+    let mut update = vec![1];
+    write_varint(&mut update, count);
+    update.extend([1, 0, 8, 1, 1, b't', 1, 126]);
+    for clock in 1..count {
+        update.extend([0x88, 1]);
+        write_varint(&mut update, clock - 1);
+        update.extend([1, 126]);
+    }
+    update.push(0);
+    update
+}
+
+/// Clients that write one key of a map, none of whom knows another.
+fn rivals(count: usize) -> Vec<u8> {
+    let mut update = Vec::new();
+    write_varint(&mut update, count);
+    for client in 1..=count {
+        update.push(1);
+        write_varint(&mut update, client);
+        update.extend([0, 0x24, 1, 1, b't', 1, b'k', 1, b'x']);
+    }
+    update.push(0);
+    update
+}
+
+/// Applies an update, the end of the transaction included.
+fn costs(update: &[u8]) {
+    let doc = Doc::new();
+    let decoded = Update::decode_v1(update).expect("an update");
+    let cost = measured(|| doc.transact_mut().apply_update(decoded).expect("it applies"));
+    println!("update of {} bytes: {} MiB held, {:.1?}", update.len(), cost.bytes >> 20, cost.time);
 }
 
 fn apply(updates: &[&[u8]]) {

@@ -107,7 +107,8 @@ fuzz:
 
 # What docs/reliability.md says of one node, measured again. One test at a time: they measure.
 figures:
-	@$(CARGO) test --test reliability --test corpus -- --test-threads=1 --nocapture | grep -E '^figure|slowest|FAILED|panicked'
+	@set -o pipefail; $(CARGO) test --test reliability --test corpus -- --test-threads=1 --nocapture | \
+	  grep -oE 'figure: .*|[a-z]+: [0-9]+ inputs.*|.*(FAILED|panicked).*'
 
 lint:
 	$(CARGO) fmt --all --check

@@ -3,11 +3,12 @@
 #   make dev     build and run a demo node with its playground
 #   make test    install what the tests need, then lints, licences and every test
 #   make bench   micro-benchmarks; bench-peers, bench-growth, bench-tokens, bench-instructions: see bench/README.md
+#   make autobahn, make fuzz, make figures: conformance, fuzzing, the figures of docs/reliability.md
 #   make lint    formatting, clippy, licences of the dependencies
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: dev build playground test test-rust test-js test-python test-bench test-deps lint bench clean
+.PHONY: dev build playground test test-rust test-js test-python test-bench test-deps autobahn fuzz figures lint bench clean
 
 CARGO ?= cargo
 ARGS ?=
@@ -47,20 +48,20 @@ $(PAGES): $(wildcard src/dashboard/web/assets/*) src/dashboard/web/package-lock.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 export WIRESOCKET_TRACES ?= $(wildcard $(CURDIR)/../shared/traces)
 
-test: test-deps lint test-bench test-rust test-js test-python
+test: test-deps lint test-bench test-rust test-js test-python autobahn
 
 # Chromium, npm, Python and PostgreSQL from Debian (the tests start a PostgreSQL of their own, in a temporary directory);
 # Authlib, PyJWT and an OpenAPI validator from PyPI, into tests/python/.venv. cargo-deny is optional, because building it takes longer than our tests.
 test-deps:
 	@tuning/install-packages npm:npm node:nodejs chromium:chromium python3:python3 pg_ctlcluster:postgresql
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || tuning/install-packages python3-venv
-	@$(MAKE) --silent --no-print-directory $(PYTHON_INSTALLED)
+	@$(MAKE) --silent --no-print-directory $(PYTHON_INSTALLED) $(KOSOKU)
 
 PYTHON_INSTALLED := tests/python/.venv/installed
 
 $(PYTHON_INSTALLED): tests/python/requirements.txt
 	@echo "installing Python packages into tests/python/.venv: $$(grep -v '^#' $< | paste -sd ' ')"
-	@python3 -m venv tests/python/.venv
+	@python3 -m venv tests/python/.venv tests/autobahn/.venv
 	@tests/python/.venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
@@ -84,6 +85,30 @@ test-python: $(PYTHON_INSTALLED)
 # The table of bench-peers, from runs that are made up: nothing is measured.
 test-bench:
 	@python3 -m unittest discover -q -s bench/peers/tests -t .
+
+# WebSocket conformance, against an echo server on our framing code: all cases but the long ones (CASES='9.*' for those).
+# kosoku is Autobahn's cases in a Python package, from PyPI, into tests/autobahn/.venv.
+KOSOKU := tests/autobahn/.venv/bin/kosoku
+ECHO := $(or $(CARGO_TARGET_DIR),target)/debug/examples/autobahn-echo
+
+$(KOSOKU): tests/autobahn/requirements.txt
+	@echo "installing Python packages into tests/autobahn/.venv: $$(grep -v '^#' $< | paste -sd ' ')"
+	@python3 -m venv tests/autobahn/.venv
+	@tests/autobahn/.venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+autobahn: $(KOSOKU)
+	$(CARGO) build --example autobahn-echo
+	tests/autobahn/run.py $(ECHO) $(KOSOKU) $(CASES)
+
+# Needs a nightly Rust and says so; builds cargo-fuzz if it is missing. SECONDS=60 for each of TARGETS='document sync'.
+fuzz:
+	@tests/fuzz/run $(or $(SECONDS),60) $(TARGETS)
+
+# What docs/reliability.md says of one node, measured again. One test at a time: they measure.
+figures:
+	@set -o pipefail; $(CARGO) test --test reliability --test corpus -- --test-threads=1 --nocapture | \
+	  grep -oE 'figure: .*|[a-z]+: [0-9]+ inputs.*|.*(FAILED|panicked).*'
 
 lint:
 	$(CARGO) fmt --all --check
@@ -138,4 +163,4 @@ bench-instructions:
 
 clean:
 	$(CARGO) clean
-	rm -rf src/playground/dist src/playground/node_modules src/dashboard/web/dist src/dashboard/web/node_modules tests/js/node_modules tests/js/artifacts tests/python/.venv
+	rm -rf src/playground/dist src/playground/node_modules src/dashboard/web/dist src/dashboard/web/node_modules tests/js/node_modules tests/js/artifacts tests/python/.venv tests/autobahn/.venv

@@ -534,3 +534,7 @@ fn control_settings(
         extra,
     })
 }
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

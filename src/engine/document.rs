@@ -109,11 +109,11 @@ impl Document {
     pub fn restored(contents: Contents) -> Self {
         let Contents { snapshot, tail } = contents;
         let mut document = Self { snapshot, tail, ..Self::default() };
-        let (limits, mut scan) = (ScanLimits::default(), Scan::default());
+        let mut scan = Scan::default();
         let snapshot = (!document.snapshot.is_empty()).then_some(&document.snapshot[..]);
         for update in snapshot.into_iter().chain(updates_of(&document.tail)) {
             // What was scanned once is well-formed.
-            if prescan::scan(update, &limits, &mut scan).is_ok() {
+            if prescan::scan(update, &ScanLimits::STORED, &mut scan).is_ok() {
                 document.nesting += scan.nesting();
                 scan.ranges().iter().for_each(|range| document.state.raise(range.client, range.end));
             }
@@ -391,7 +391,7 @@ fn new_doc() -> Doc {
 
 /// An update that contains this makes yrs panic, so that tests see a panic unwind out of it.
 #[cfg(test)]
-pub(super) const BOMB: &str = "\u{1}a panic in the CRDT\u{1}";
+pub(crate) const BOMB: &str = "\u{1}a panic in the CRDT\u{1}";
 
 #[cfg(test)]
 fn arm(doc: &Doc) {
@@ -431,17 +431,19 @@ fn integrate(doc: &Doc, update: Update) -> Result<Applied, ApplyError> {
     Ok(if changed { Applied::Changed } else { Applied::Unchanged })
 }
 
+/// Each update in a transaction of its own: yrs joins what one transaction brought at a cost that grows with the square of
+/// its pieces.
 fn rebuild(snapshot: &[u8], tail: Vec<&[u8]>) -> Box<Doc> {
     let doc = ManuallyDrop::new(Box::new(new_doc()));
     let snapshot = (!snapshot.is_empty()).then_some(snapshot);
-    let mut transaction = ManuallyDrop::new(writing(&doc));
     for update in snapshot.into_iter().chain(tail) {
         if let Ok(update) = Update::decode_v1(update) {
+            let mut transaction = ManuallyDrop::new(writing(&doc));
             // What was accepted once is accepted again; if not, the rest still is.
             let _ = transaction.apply_update(update);
+            drop(ManuallyDrop::into_inner(transaction));
         }
     }
-    drop(ManuallyDrop::into_inner(transaction));
     ManuallyDrop::into_inner(doc)
 }
 

@@ -14,6 +14,8 @@
 //! | a client listed twice | appends the structs and then searches them as if sorted (`update.rs` `find_index`: `unreachable!`); of delete ranges it forgets the first list |
 //! | empty structs, empty delete ranges | drops the former, so that clocks mean something else than to Yjs; keeps the latter as ranges without a last clock |
 //! | structs that need themselves, in a circle or not | keeps them as pending for ever, and writes them into every encoded state |
+//! | texts and values in more pieces than [`ScanLimits::squash_bytes_max`] | joins them from the right, and keeps every intermediate result until all are joined: 100 KB of pushes take 5 GB (`block_store.rs` `squash_left`) |
+//! | one map key written by more than [`ScanLimits::rivals_max`] that don't know one another | walks past all others for each (`block.rs` `integrate_item`): 256 KB take seconds |
 //! | content 2 (JSON) | reads one string more than there are (`block.rs` `ItemContent::decode`) |
 //! | type 5 (XML hook) | doesn't read its name, so it misreads what follows (`types/mod.rs`) |
 //! | types 7 (weak link), 9 and 15 | knows them, but Yjs does not: an update relayed with one stops every Yjs client |
@@ -33,7 +35,9 @@
 //! - A transaction commits when dropped. One that panicked must not be dropped while unwinding: a second panic aborts.
 //! - Types nest deeper with every update: sum [`Scan::nesting`], and when the sum passes the limit, scan the whole
 //!   state, which measures exactly.
-//! - Time: many clients' items at one place are ordered in quadratic time, by Yjs too.
+//! - Time: many clients' items at one place are ordered in quadratic time, by Yjs too. The same holds for rivals of a map
+//!   key that name only a right neighbour, and for those that come in many updates.
+//!   What many deletes cut into pieces takes quadratic time too, both to cut and to join again.
 //!
 //! Not here: yrs itself, the document, and what to do with a refused update.
 
@@ -56,12 +60,34 @@ pub struct ScanLimits {
     pub nesting_max: u32,
     /// Clients of one update that others of its clients refer to.
     pub linked_clients_max: u32,
+    /// What yrs may copy, in bytes, while it joins the pieces of one update that continue one another.
+    pub squash_bytes_max: u64,
+    /// Writers of one map key in one update that know none of the others.
+    pub rivals_max: u32,
+}
+
+impl ScanLimits {
+    /// For what is stored: each part of it was within the limits when it came, and all of it together need not be.
+    pub const STORED: Self = Self {
+        any_depth_max: 64, // of one value
+        nesting_max: u32::MAX,
+        linked_clients_max: u32::MAX,
+        squash_bytes_max: u64::MAX,
+        rivals_max: u32::MAX,
+    };
 }
 
 impl Default for ScanLimits {
     fn default() -> Self {
         // Each is at most half of what overflows a stack of 2 MiB.
-        Self { any_depth_max: 64, nesting_max: 256, linked_clients_max: 8192 }
+        Self {
+            any_depth_max: 64,
+            nesting_max: 256,
+            linked_clients_max: 8192,
+            // 16,000 keystrokes, or 4,700 values, each a struct of its own; genuine encoders join them.
+            squash_bytes_max: 256 << 20,
+            rivals_max: 4096,
+        }
     }
 }
 
@@ -90,6 +116,10 @@ pub enum ScanError {
     Clock,
     #[error("more than {0} clients are referred to by others in one update")]
     LinkedClients(u32),
+    #[error("too many structs that continue one another; merge them into one")]
+    Squash,
+    #[error("more than {0} write one map key without knowing of one another")]
+    Rivals(u32),
     #[error("client {0} is listed without structs")]
     NoStructs(u64),
     #[error("client {0} is listed twice")]
@@ -132,6 +162,18 @@ pub struct Scan {
     /// References between clients, while they are being sorted out.
     edges: Vec<Edge>,
     clients: Vec<u64>,
+    /// The places of map entries that know no other, by hash.
+    rivals: Vec<u64>,
+    run: Run,
+    squash_bytes: u64,
+}
+
+/// Structs that continue one another, as far as they were read.
+#[derive(Debug, Default, Clone, Copy)]
+struct Run {
+    /// The last one's kind of content, right origin and last element.
+    last: Option<(u8, Option<Id>, Id)>,
+    pieces: u64,
 }
 
 /// A struct of one client that refers to another's.
@@ -162,6 +204,10 @@ struct Item {
     right_origin: Option<Id>,
     /// The item whose shared type this one is in, if it says so.
     parent: Option<Id>,
+    /// Of a map entry that names its parent and key: their hash.
+    place: Option<u64>,
+    /// Of content that yrs joins with its like: its kind, and about how many bytes yrs needs for it.
+    squashes: Option<(u8, u64)>,
     /// Whether it holds a shared type.
     is_type: bool,
 }
@@ -261,6 +307,29 @@ impl Scan {
         self.nesting = 0;
         self.edges.clear();
         self.clients.clear();
+        self.rivals.clear();
+        self.run = Run::default();
+        self.squash_bytes = 0;
+    }
+
+    /// Counts what joining this item with those before it will cost: it is copied once for each of them.
+    fn note_run(&mut self, id: Id, len: u32, item: &Item) {
+        let last = Id { client: id.client, clock: id.clock + len - 1 };
+        let continues = |&(kind, right, last): &(u8, Option<Id>, Id)| {
+            item.squashes.is_some_and(|(next, _)| next == kind)
+                && right == item.right_origin
+                && item.origin == Some(last)
+        };
+        self.run.pieces = if self.run.last.as_ref().is_some_and(continues) { self.run.pieces + 1 } else { 0 };
+        self.run.last = item.squashes.map(|(kind, _)| (kind, item.right_origin, last));
+        let bytes = item.squashes.map_or(0, |(_, bytes)| bytes);
+        self.squash_bytes = self.squash_bytes.saturating_add(self.run.pieces.saturating_mul(bytes));
+    }
+
+    /// The most entries at one place.
+    fn rivals(&mut self) -> usize {
+        self.rivals.sort_unstable();
+        self.rivals.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or(0)
     }
 
     /// Notes one struct. `types` counts those with a shared type.
@@ -278,6 +347,8 @@ impl Scan {
         }
         let Some(item) = item else { return Ok(()) };
         *types += u32::from(item.is_type);
+        self.rivals.extend(item.place);
+        self.note_run(next.id, next.len, item);
         let start = self.ranges.last().map_or(clock, |range| range.start);
         for to in [item.origin, item.right_origin, item.parent].into_iter().flatten() {
             if to.client != client {
@@ -312,6 +383,12 @@ pub fn scan(update: &[u8], limits: &ScanLimits, out: &mut Scan) -> Result<(), Sc
     read_deletes(&mut reader, out)?;
     if !reader.is_empty() {
         return Err(ScanError::TrailingBytes(reader.remaining().len()));
+    }
+    if out.squash_bytes > limits.squash_bytes_max {
+        return Err(ScanError::Squash);
+    }
+    if out.rivals() > limits.rivals_max as usize {
+        return Err(ScanError::Rivals(limits.rivals_max));
     }
     out.sort_clients()?;
     out.settle_edges(limits)?;

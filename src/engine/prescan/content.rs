@@ -27,16 +27,33 @@ fn read_item(reader: &mut Reader<'_>, info: u8, limits: &ScanLimits) -> Result<(
     let origin = reference(HAS_ORIGIN)?;
     let right_origin = reference(HAS_RIGHT_ORIGIN)?;
     let mut parent = None;
+    let mut place = None;
     // Whoever has a neighbour has its parent and key too: they are not written.
     if origin.is_none() && right_origin.is_none() {
+        let begins = reader.remaining();
         parent = read_parent(reader)?;
         if info & HAS_PARENT_KEY != 0 {
             reader.var_str()?;
+            place = Some(hash(&begins[..begins.len() - reader.remaining().len()]));
         }
     }
     let kind = info & KIND;
+    let before = reader.remaining().len();
     let len = read_content(reader, info, limits)?;
-    Ok((len, Kind::Item(Item { origin, right_origin, parent, is_type: kind == 7 })))
+    let squashes = match kind {
+        // What yrs holds for each: text with room to grow, and its values.
+        4 => Some((kind, 2 * (before - reader.remaining().len()) as u64)),
+        8 => Some((kind, 24 * u64::from(len))),
+        _ => None,
+    };
+    Ok((len, Kind::Item(Item { origin, right_origin, parent, place, squashes, is_type: kind == 7 })))
+}
+
+/// Two places that meet in this are counted as one, which only an attacker would bring about, against himself.
+fn hash(place: &[u8]) -> u64 {
+    let mut hasher = rustc_hash::FxHasher::default();
+    std::hash::Hasher::write(&mut hasher, place);
+    std::hash::Hasher::finish(&hasher)
 }
 
 /// The parent's id, or none for a type of the document itself, which has a name.

@@ -344,6 +344,45 @@ fn after(clock: u64) -> Vec<u8> {
 }
 
 #[test]
+fn pieces_that_continue_one_another_are_bounded() {
+    let chain = |first: Vec<u8>, kind: u8, content: &[u8], pieces: u32| {
+        let next = |clock: u32| [&[0x80 | kind, 1][..], &after(u64::from(clock)), content].concat();
+        draft().client(1, 0, std::iter::once(first).chain((0..pieces - 1).map(next)).collect())
+    };
+    let letters = |pieces| chain(text("x"), 4, &[1, b'x'], pieces);
+    let values = |pieces| chain(item(8, &[1, 126]), 8, &[1, 126], pieces);
+    assert!(letters(10_000).scan().is_ok() && values(4000).scan().is_ok());
+    assert_eq!(letters(20_000).scan().unwrap_err(), ScanError::Squash);
+    assert_eq!(values(20_000).scan().unwrap_err(), ScanError::Squash);
+    // Few but large: the last of them is copied as often as there are others.
+    let large = "x".repeat(100_000);
+    let mut content = Vec::new();
+    write_var_str(&mut content, &large);
+    let few = |pieces: u32| {
+        let next = |n: u32| [&[0x84, 1][..], &after(u64::from(n) * 100_000 - 1), &content].concat();
+        draft().client(1, 0, std::iter::once(text(&large)).chain((1..pieces).map(next)).collect())
+    };
+    assert!(few(40).scan().is_ok());
+    assert_eq!(few(80).scan().unwrap_err(), ScanError::Squash);
+    // What doesn't continue is not joined, however much there is of it.
+    assert!(draft().client(1, 0, vec![text("x"); 50_000]).scan().is_ok());
+}
+
+#[test]
+fn rivals_for_a_map_key_are_bounded() {
+    let limit = ScanLimits::default().rivals_max;
+    let entry =
+        |key: &str| [&[0x24, 1, 1, b't'][..], &[key.len() as u8], key.as_bytes(), &[1, b'x']].concat();
+    let rivals = |count: u32| {
+        (1..=count).fold(draft(), |draft, client| draft.client(u64::from(client), 0, vec![entry("k")]))
+    };
+    assert!(rivals(limit).scan().is_ok());
+    assert_eq!(rivals(limit + 1).scan().unwrap_err(), ScanError::Rivals(limit));
+    let apart = (0..3 * limit).map(|n| entry(&n.to_string())).collect();
+    assert!(draft().client(1, 0, apart).scan().is_ok(), "other keys are no rivals");
+}
+
+#[test]
 fn a_deep_document_is_measured_by_its_whole_state() {
     let doc = Doc::new();
     let mut map = doc.get_or_insert_map("m");

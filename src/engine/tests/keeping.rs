@@ -337,6 +337,28 @@ fn a_recovered_document_on_which_the_crdt_panics_loses_only_what_it_panics_on() 
     assert!(document.take_panics() > 0);
 }
 
+/// What came in small pieces is one big one in the snapshot: more than a stranger's single update may be.
+#[test]
+fn a_recovered_document_may_be_more_than_one_update_may() {
+    use crate::engine::document::Document;
+    use crate::engine::prescan::{self, Scan, ScanLimits};
+    let mut contents = crate::journal::Contents::default();
+    let writers = ScanLimits::default().rivals_max + 1;
+    for client in 1..=u64::from(writers) {
+        let replica = super::client::Replica::new("notes", super::client::document(client));
+        crate::protocol::lib0::write_var_bytes(&mut contents.tail, &replica.set("key", 1));
+    }
+    let snapshot = Document::restored(contents).encode();
+    let scanned = prescan::scan(&snapshot, &ScanLimits::default(), &mut Scan::default());
+    assert!(scanned.is_err(), "a stranger may not send all of it at once");
+    let contents = crate::journal::Contents { snapshot, ..Default::default() };
+    let document = Document::restored(contents);
+    assert_eq!(
+        (1..=u64::from(writers)).filter(|&client| document.state().get(client) == 1).count(),
+        writers as usize
+    );
+}
+
 #[test]
 fn many_documents_are_put_to_rest_a_few_at_a_time() {
     let mut world = world(1, Retention::ForEver);

@@ -200,7 +200,7 @@ pub async fn ensure(
 }
 
 /// The account with this address and password. How many attempts an address or account has is the caller's to count
-/// ([`Dashboard::may_try`]).
+/// ([`Dashboard::begin_attempt`]).
 ///
 /// # Errors
 /// [`StoreError`].

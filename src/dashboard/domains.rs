@@ -49,7 +49,7 @@ impl FromStr for AllowedDomain {
         let lower = text.trim().to_lowercase();
         let bare = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")).unwrap_or(&lower);
         let bare = bare.strip_suffix('/').unwrap_or(bare);
-        if bare.is_empty() {
+        if lower.is_empty() {
             return Err(DomainError::Empty);
         }
         if bare.contains(['/', '?', '#']) {

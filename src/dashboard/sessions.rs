@@ -7,7 +7,7 @@
 //! - It ends when it was idle for [`IDLE_S`], after [`ABSOLUTE_S`] whatever happens, at log-out, and when the password or
 //!   the second factor of its account changes elsewhere.
 //!
-//! Absent: cookies and forms, which are `web`'s; how often somebody may try, which is [`Dashboard::may_try`].
+//! Absent: cookies and forms, which are `web`'s; how often somebody may try, which is [`Dashboard::begin_attempt`].
 
 use uuid::Uuid;
 

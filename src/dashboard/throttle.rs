@@ -57,6 +57,14 @@ impl Throttle {
         (window.count, window.ends_at - now)
     }
 
+    /// Takes one back.
+    pub fn uncount(&self, now: i64, subject: &Subject) {
+        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(window) = windows.get_mut(subject).filter(|window| window.ends_at > now) {
+            window.count = window.count.saturating_sub(1);
+        }
+    }
+
     /// What the count is, and the seconds until it begins anew.
     pub fn look(&self, now: i64, subject: &Subject) -> (u32, i64) {
         let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);

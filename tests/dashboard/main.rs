@@ -26,6 +26,7 @@ mod usage;
 mod web;
 mod web_billing;
 mod web_pages;
+mod web_wrong;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -222,6 +223,11 @@ scenarios! {
         a_checkout_is_linked_where_there_is_one,
         invoices_come_in_pages,
         a_smaller_plan_says_what_is_in_use,
+    ],
+    web_wrong: [
+        what_cannot_be_read_gets_a_page_that_says_so,
+        many_wrong_passwords_at_once_are_no_more_tries_than_one_by_one,
+        a_zero_byte_is_an_answer_like_any_other_nonsense,
     ],
 }
 

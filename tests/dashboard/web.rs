@@ -16,6 +16,7 @@ use wiresocket::dashboard::region::LicenseRegion;
 use super::stage::{ISSUER, PASSWORD, Stage, encoded};
 
 pub const EMAIL: &str = "ada@example.com";
+pub const OPERATOR: &str = "ops@example.com";
 
 /// A browser: it keeps its cookie, and sends what the last page's forms hold.
 #[derive(Default)]
@@ -65,6 +66,11 @@ impl Browser {
         Self { cookie: self.cookie.clone(), ..Self::default() }
     }
 
+    /// The same window once more, with the same form.
+    pub fn again(&self) -> Self {
+        Self { cookie: self.cookie.clone(), form_token: self.form_token.clone(), origin: self.origin }
+    }
+
     pub async fn get(&mut self, stage: &Stage, path: &str) -> Page {
         self.send(stage, Request::get(path), Body::empty()).await
     }
@@ -101,6 +107,19 @@ impl Browser {
         self.get(stage, "/login").await;
         self.post(stage, "/login", &[("email", email), ("password", password)]).await
     }
+}
+
+/// Somebody who runs the platform, logged in.
+pub async fn operator(stage: &Stage) -> Browser {
+    let made = accounts::create_operator(&stage.dashboard, &stage.operator, OPERATOR, "Op").await;
+    let (_, one_time) = made.unwrap();
+    let mut browser = Browser::default();
+    browser.log_in(stage, OPERATOR, &one_time).await.leads_to("/");
+    browser.get(stage, "/account/password").await;
+    let new = [("current", one_time.as_str()), ("password", PASSWORD)];
+    browser.post(stage, "/account/password", &new).await.leads_to("/account?done=password-changed");
+    browser.get(stage, "/account").await;
+    browser
 }
 
 /// Somebody who owns an active tenant, logged in.

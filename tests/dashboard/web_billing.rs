@@ -4,7 +4,6 @@ use axum::http::StatusCode;
 use serde_json::json;
 use uuid::Uuid;
 use wiresocket::dashboard::access::{Actor, Role};
-use wiresocket::dashboard::accounts;
 use wiresocket::dashboard::billing::Cadence;
 use wiresocket::dashboard::billing::invoices::{self, InvoiceState};
 use wiresocket::dashboard::config::ProviderSettings;
@@ -17,27 +16,13 @@ use wiresocket::dashboard::subscriptions::{self, AppId, SubscriptionState};
 use crate::billing::{DAY_S, MONTH_S, invoice, newest, pay, pick, subscription, upkeep};
 use crate::nodes::{enrol, post};
 use crate::stage::{PASSWORD, Stage};
-use crate::web::{Browser, EMAIL, Page, owner};
-
-const OPERATOR: &str = "ops@example.com";
+use crate::web::{Browser, EMAIL, Page, operator, owner};
 
 /// The owner of a tenant with an app that has no plan yet.
 async fn customer(stage: &Stage) -> (AppId, Browser) {
     let (tenant, browser) = owner(stage).await;
     let credentials = stage.app_in(tenant, LicenseRegion::UsEast1, &[]).await;
     (AppId { tenant, app: credentials.app }, browser)
-}
-
-async fn operator(stage: &Stage) -> Browser {
-    let made = accounts::create_operator(&stage.dashboard, &stage.operator, OPERATOR, "Op").await;
-    let (_, one_time) = made.unwrap();
-    let mut browser = Browser::default();
-    browser.log_in(stage, OPERATOR, &one_time).await.leads_to("/");
-    browser.get(stage, "/account/password").await;
-    let new = [("current", one_time.as_str()), ("password", PASSWORD)];
-    browser.post(stage, "/account/password", &new).await.leads_to("/account?done=password-changed");
-    browser.get(stage, "/account").await;
-    browser
 }
 
 /// Time goes by, and the session with it.
@@ -281,6 +266,14 @@ pub async fn who_pays_late_is_told_until_when(stage: Stage) {
     page.says("Notes has had no tokens since");
     page.says("Tokens are back the moment the payment is");
     assert!(!page.html.contains("This app has no plan"), "it has one, unpaid: {}", page.html);
+    let page = browser.get(&stage, &format!("{page_of_app}/quick-start")).await;
+    page.says("Notes has had no tokens since");
+    assert!(!page.html.contains("This app has no plan"), "{}", page.html);
+    let apps = format!("/tenants/{}/apps", app.tenant);
+    browser
+        .get(&stage, &apps)
+        .await
+        .says("<span class=\"badge suspended\">Starter, not paid: no tokens</span>");
     pay(&stage, app, issued).await;
     let page = browser.get(&stage, &page_of_app).await;
     assert!(!page.html.contains("has had no tokens"), "{}", page.html);

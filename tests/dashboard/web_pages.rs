@@ -5,26 +5,13 @@ use axum::http::{Request, StatusCode, header};
 use serde_json::{Value, json};
 use uuid::Uuid;
 use wiresocket::dashboard::access::{Actor, Role};
+use wiresocket::dashboard::members;
 use wiresocket::dashboard::region::LicenseRegion;
 use wiresocket::dashboard::sessions::IDLE_S;
-use wiresocket::dashboard::{accounts, members};
 
 use super::nodes::{enrol, post};
 use super::stage::{PASSWORD, Stage};
-use super::web::{Browser, EMAIL, Page, code, owner};
-
-const OPS: &str = "ops@example.com";
-
-/// Somebody who runs the platform, logged in.
-async fn operator(stage: &Stage) -> Browser {
-    let made = accounts::create_operator(&stage.dashboard, &stage.operator, OPS, "Op").await.unwrap();
-    let mut browser = Browser::default();
-    browser.log_in(stage, OPS, &made.1).await.leads_to("/");
-    browser.get(stage, "/account/password").await;
-    let new = [("current", made.1.as_str()), ("password", PASSWORD)];
-    browser.post(stage, "/account/password", &new).await.leads_to("/account?done=password-changed");
-    browser
-}
+use super::web::{Browser, EMAIL, Page, code, operator, owner};
 
 /// A process of a node that says what it holds.
 async fn beat(stage: &Stage, credential: &str, draining: bool, connections: i64) {

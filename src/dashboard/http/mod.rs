@@ -19,6 +19,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
+use super::config::HttpSettings;
 use super::store::query;
 use super::throttle::{Subject, counted};
 use super::{Dashboard, oauth, web};
@@ -31,11 +32,11 @@ const SIGN_UPS_MAX: u32 = 20;
 /// Every route. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: without the peer's address no limit
 /// by address counts.
 pub fn router(dashboard: Arc<Dashboard>) -> Router {
-    let wrong_method = async || Problem::method_not_allowed();
     // Refreshing needs no secret and key sets are public, so pages of any origin may ask; no cookie counts there.
     let (for_browsers, for_clients) = oauth::routes().merge(jwks::routes()).split_for_parts();
-    let for_browsers =
-        for_browsers.method_not_allowed_fallback(wrong_method).layer(middleware::from_fn(allow_any_origin));
+    let for_browsers = for_browsers
+        .method_not_allowed_fallback(web::wrong_method)
+        .layer(middleware::from_fn(allow_any_origin));
     let (of_nodes, for_nodes) = nodes::routes().split_for_parts();
     Router::new()
         .route("/health", get(health))
@@ -43,11 +44,20 @@ pub fn router(dashboard: Arc<Dashboard>) -> Router {
         .merge(billing::router())
         .merge(api::router(&dashboard, [for_clients, for_nodes]))
         .merge(web::router())
-        .method_not_allowed_fallback(wrong_method)
+        .method_not_allowed_fallback(web::wrong_method)
         .fallback(web::not_found)
         // Last: a fallback set after it would take the place of the layer's, which answers OPTIONS.
         .merge(for_browsers)
+        .layer(middleware::from_fn(without_zero_bytes))
         .with_state(dashboard)
+}
+
+/// No id and no text of ours holds a zero byte, and PostgreSQL's can't: nothing is at an address with one.
+async fn without_zero_bytes(request: Request, next: Next) -> Response {
+    match request.uri().to_string().contains("%00") {
+        true => web::not_found(request.headers().clone()).await,
+        false => next.run(request).await,
+    }
 }
 
 async fn health(State(dashboard): State<Arc<Dashboard>>) -> Response {
@@ -98,10 +108,43 @@ impl FromRequestParts<Arc<Dashboard>> for Client {
     }
 }
 
+/// A password or a code that is being checked.
+#[must_use]
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    dashboard: &'a Dashboard,
+    /// As which it counts; `None` from an address that is exempt.
+    subjects: Option<[Subject; 2]>,
+}
+
+impl Attempt<'_> {
+    /// It was right, or was not made: it counts no more.
+    pub fn succeeded(self) {
+        for subject in self.subjects.iter().flatten() {
+            self.dashboard.throttle.uncount(self.dashboard.now(), subject);
+        }
+    }
+}
+
+impl HttpSettings {
+    /// So many failures from an address and of an account.
+    fn are_too_many(&self, from: u32, of: u32) -> bool {
+        (self.failures_per_address > 0 && from >= self.failures_per_address)
+            || (self.failures_per_account > 0 && of >= self.failures_per_account && from > 0)
+    }
+}
+
+/// What is longer than any account is none, and not worth its memory.
+fn failures_of(account: &str) -> Subject {
+    Subject::FailuresOf(account.trim().chars().take(254).flat_map(char::to_lowercase).collect())
+}
+
 impl Dashboard {
     /// May this address try to authenticate as this account (an e-mail address or a `client_id`)? If not, after how many
     /// seconds. Nobody can lock an account's owner out: too many failures of an account stop only addresses that have
     /// failed themselves.
+    ///
+    /// For secrets that nobody guesses; for passwords and codes there is [`Dashboard::begin_attempt`].
     ///
     /// # Errors
     /// The seconds to wait.
@@ -109,24 +152,37 @@ impl Dashboard {
         let Some(address) = self.limited(address) else { return Ok(()) };
         let (now, http) = (self.now(), &self.config.http);
         let (from, wait) = self.throttle.look(now, &Subject::FailuresFrom(address));
-        if http.failures_per_address > 0 && from >= http.failures_per_address {
-            return Err(wait);
-        }
-        let (of, _) = self.throttle.look(now, &Subject::FailuresOf(account.to_lowercase()));
-        if http.failures_per_account > 0 && of >= http.failures_per_account && from > 0 {
-            return Err(wait);
-        }
-        Ok(())
+        let (of, _) = self.throttle.look(now, &failures_of(account));
+        if http.are_too_many(from, of) { Err(wait) } else { Ok(()) }
     }
 
     /// Counts an attempt that failed.
     pub fn count_failure(&self, address: Option<IpAddr>, account: &str) {
         if let Some(address) = self.limited(address) {
-            // What is longer than any account is none, and not worth its memory.
-            let account: String = account.chars().take(254).flat_map(char::to_lowercase).collect();
             self.throttle.count(self.now(), Subject::FailuresFrom(address));
-            self.throttle.count(self.now(), Subject::FailuresOf(account));
+            self.throttle.count(self.now(), failures_of(account));
         }
+    }
+
+    /// The same for what can be guessed, a password or a code. It counts as failed from now until it has succeeded: whoever
+    /// tries many at once gets no more of them than one after the other.
+    ///
+    /// # Errors
+    /// The seconds to wait.
+    pub fn begin_attempt(&self, address: Option<IpAddr>, account: &str) -> Result<Attempt<'_>, i64> {
+        let Some(address) = self.limited(address) else {
+            return Ok(Attempt { dashboard: self, subjects: None });
+        };
+        let now = self.now();
+        let subjects = [Subject::FailuresFrom(address), failures_of(account)];
+        let (from, wait) = self.throttle.count(now, subjects[0].clone());
+        let (of, _) = self.throttle.count(now, subjects[1].clone());
+        let attempt = Attempt { dashboard: self, subjects: Some(subjects) };
+        if self.config.http.are_too_many(from - 1, of - 1) {
+            attempt.succeeded();
+            return Err(wait);
+        }
+        Ok(attempt)
     }
 
     /// One more sign-up; the seconds to wait if it is one too many.

@@ -22,6 +22,9 @@ impl Fields {
             ))
         })?;
         fields.retain(|(_, value)| !value.is_empty());
+        if fields.iter().any(|(_, value)| value.contains('\0')) {
+            return Err(OAuthError::invalid_request("a field holds a zero byte"));
+        }
         for (index, (name, _)) in fields.iter().enumerate() {
             if fields[..index].iter().any(|(earlier, _)| earlier == name) {
                 let name: String = name.chars().take(40).collect();
@@ -50,7 +53,7 @@ pub(super) fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, OAu
         return Err(wrong());
     }
     let decoded = STANDARD.decode(encoded.trim()).map_err(|_| wrong())?;
-    let decoded = String::from_utf8(decoded).map_err(|_| wrong())?;
+    let decoded = String::from_utf8(decoded).ok().filter(|text| !text.contains('\0')).ok_or_else(wrong)?;
     let (user, password) = decoded.split_once(':').ok_or_else(wrong)?;
     Ok(Some((user.to_owned(), password.to_owned())))
 }
@@ -72,7 +75,7 @@ pub(super) fn form_decoded(text: &str) -> Option<String> {
         }
         at += 1;
     }
-    String::from_utf8(decoded).ok()
+    String::from_utf8(decoded).ok().filter(|text| !text.contains('\0'))
 }
 
 #[cfg(test)]
@@ -83,7 +86,7 @@ mod tests {
     fn what_clients_encode_is_decoded() {
         assert_eq!(form_decoded("use1%2Dab%5Fc+d").as_deref(), Some("use1-ab_c d"));
         assert_eq!(form_decoded("plain-text_1").as_deref(), Some("plain-text_1"));
-        for broken in ["%", "%2", "%zz", "%ff", "a%C3"] {
+        for broken in ["%", "%2", "%zz", "%ff", "a%C3", "a%00"] {
             assert_eq!(form_decoded(broken), None, "{broken}");
         }
     }

@@ -71,12 +71,12 @@ async fn check_operator(
     headers: &HeaderMap,
 ) -> Result<(), OAuthError> {
     let (email, password) = basic(headers)?.ok_or_else(OAuthError::operators_only)?;
-    dashboard.may_try(address, &email).map_err(OAuthError::too_many_failures)?;
+    let attempt = dashboard.begin_attempt(address, &email).map_err(OAuthError::too_many_failures)?;
     let account = accounts::authenticate(dashboard, &email, &password).await?;
     if account.is_some_and(|account| account.is_operator && !account.must_change_password) {
+        attempt.succeeded();
         return Ok(());
     }
-    dashboard.count_failure(address, &email);
     Err(OAuthError::operators_only())
 }
 

@@ -122,14 +122,15 @@ impl Request<'_> {
             return Err(OAuthError::unauthorized_client(description));
         }
         let (user, password) = (self.fields.required("username")?, self.fields.required("password")?);
-        self.dashboard.may_try(self.address, user).map_err(OAuthError::too_many_failures)?;
+        let attempt =
+            self.dashboard.begin_attempt(self.address, user).map_err(OAuthError::too_many_failures)?;
         let wrong = || {
             OAuthError::invalid_grant("user name and password don't belong together, or not to this tenant")
         };
         let Some(account) = accounts::authenticate(self.dashboard, user, password).await? else {
-            self.dashboard.count_failure(self.address, user);
             return Err(wrong());
         };
+        attempt.succeeded();
         let memberships = tenants::of_account(self.dashboard, account.id).await?;
         if !account.is_operator && !memberships.iter().any(|(tenant, _)| tenant.id == app.tenant) {
             return Err(wrong());

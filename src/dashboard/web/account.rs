@@ -1,14 +1,14 @@
 //! One's own account: password, second factor, and the browsers that are logged in.
 
 use askama::Template;
-use axum::extract::Query;
 use axum::response::{IntoResponse, Redirect, Response};
 
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Done, Failure, Shell, again, page, redirect};
+use super::page::{Done, Shell, again, page, redirect};
 use super::qr;
 use super::text::{Moment, span};
-use super::visit::{Member, Posted};
+use super::visit::{Member, Posted, Query};
 use crate::dashboard::accounts::AccountError;
 use crate::dashboard::totp::{self, Enrolment, Status, TotpError};
 use crate::dashboard::{accounts, random, sessions};
@@ -121,12 +121,8 @@ pub(super) async fn password_form(member: Member) -> Response {
 
 pub(super) async fn change_password(Posted(member, mut form): Posted<Member>) -> Result<Response, Failure> {
     let (dashboard, account) = (member.dashboard(), member.account());
-    dashboard.may_try(member.guest.address, &account.email).map_err(Failure::too_many)?;
     let is_one_time = account.must_change_password;
-    if accounts::authenticate(dashboard, &account.email, form.get("current")).await?.is_none() {
-        dashboard.count_failure(member.guest.address, &account.email);
-        form.wrong("current", "this is not your password");
-    }
+    is_owner(&member, &mut form, "current").await?;
     if form.get("password") == form.get("current") {
         form.wrong("password", "choose another one than you have now");
     }
@@ -193,10 +189,11 @@ pub(super) async fn confirm_second_factor(
 /// Whether the field holds the account's password; if not, it says so.
 async fn is_owner(member: &Member, form: &mut Fields, field: &'static str) -> Result<bool, Failure> {
     let (dashboard, account) = (member.dashboard(), member.account());
-    dashboard.may_try(member.guest.address, &account.email).map_err(Failure::too_many)?;
+    let attempt = dashboard.begin_attempt(member.guest.address, &account.email).map_err(Failure::too_many)?;
     let is_owner = accounts::authenticate(dashboard, &account.email, form.get(field)).await?.is_some();
-    if !is_owner {
-        dashboard.count_failure(member.guest.address, &account.email);
+    if is_owner {
+        attempt.succeeded();
+    } else {
         form.wrong(field, "this is not your password");
     }
     Ok(is_owner)

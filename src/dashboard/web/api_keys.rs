@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::response::Response;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Done, Failure, Place, Shell, again, page, redirect};
+use super::page::{Done, Place, Shell, again, page, redirect};
 use super::text::{Moment, day_start, span};
-use super::visit::{Member, Posted};
+use super::visit::{Member, Path, Posted, Query};
 use crate::dashboard::access::{MEMBER_ROLES, Role};
 use crate::dashboard::api_keys::{self, ApiKey, ApiKeyError, Created, NewApiKey};
 use crate::dashboard::members;

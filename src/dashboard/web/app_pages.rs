@@ -1,20 +1,19 @@
 //! One app: its credentials, domains and plan (`plan` changes it), how to connect with it, and its end.
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::response::Response;
 use uuid::Uuid;
 
+use super::failure::Failure;
 use super::gauge::Gauge;
-use super::page::{Done, Failure, Place, Shell, page, redirect};
-use super::standing::{self, Standing};
+use super::page::{Done, Place, Shell, page, redirect};
+use super::standing::Standing;
 use super::text::{Moment, money};
-use super::visit::{Member, Posted};
+use super::visit::{Member, Path, Posted, Query};
 use crate::auth::origin;
 use crate::dashboard::access::Action;
 use crate::dashboard::apps::{self, App, Credentials};
 use crate::dashboard::plans::Plan;
-use crate::dashboard::subscriptions;
 use crate::dashboard::{nodes, usage};
 
 /// What stands for a node's address until there is one.
@@ -53,7 +52,7 @@ struct QuickStartPage {
     issuer: String,
     socket: String,
     has_node: bool,
-    has_plan: bool,
+    standing: Option<Standing>,
 }
 
 impl AppPage {
@@ -100,13 +99,10 @@ pub(super) async fn show(
     let (place, app) = place_and_app(&member, &tenant, app).await?;
     let dashboard = member.dashboard();
     let issuer = dashboard.config.issuer.as_str();
-    let open = standing::open_invoices(&member, &place).await?;
-    let apps = subscriptions::list(dashboard, &member.actor(), place.tenant.id).await?;
-    let with_plan = standing::find(&apps, app.id)?.clone();
     let domains: Vec<Box<str>> = app.allowed_domains.iter().map(|domain| domain.as_str().into()).collect();
     Ok(page(&AppPage {
         shell: member.shell("apps").within(&place).after(&done),
-        standing: Standing::new(&member, &place, with_plan, &open),
+        standing: Standing::of(&member, &place, app.id).await?,
         gauges: Gauge::all(&usage::live(dashboard, &member.actor(), &app).await?),
         playground_allowed: origin::check(&domains, Some(issuer), false).is_ok(),
         playground_host: issuer.split_once("://").map_or(issuer, |(_, host)| host).to_owned(),
@@ -147,7 +143,7 @@ pub(super) async fn quick_start(
         issuer: dashboard.config.issuer.as_str().to_owned(),
         has_node: node.is_some(),
         socket: node.unwrap_or_else(|| SOME_NODE.to_owned()),
-        has_plan: subscriptions::current(dashboard, app.id).await?.is_some(),
+        standing: Standing::of(&member, &place, app.id).await?,
         place,
         app,
     }))

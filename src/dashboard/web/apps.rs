@@ -1,20 +1,21 @@
 //! The list of apps, and the forms that make and change one.
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect, Response};
 use uuid::Uuid;
 
 use super::app_pages::CredentialsPage;
+use super::failure::Failure;
 use super::form::Fields;
 use super::gauge::Gauge;
-use super::page::{Done, Failure, Place, Shell, again, page, redirect};
-use super::visit::{Member, Posted};
+use super::page::{Done, Place, Shell, again, page, redirect};
+use super::standing::{self, Standing};
+use super::visit::{Member, Path, Posted, Query};
 use crate::dashboard::access::Action;
 use crate::dashboard::apps::{self, App, AppError, NewApp};
 use crate::dashboard::domains::{AllowedDomain, DomainError};
 use crate::dashboard::region::LicenseRegion;
-use crate::dashboard::usage;
+use crate::dashboard::{subscriptions, usage};
 
 const DOMAIN_FIELDS: [&str; apps::DOMAINS_MAX] = ["domain_1", "domain_2", "domain_3"];
 
@@ -28,7 +29,7 @@ struct AppsPage {
 
 struct Row {
     app: App,
-    plan: Option<String>,
+    standing: Option<Standing>,
     gauges: [Gauge; 3],
 }
 
@@ -49,10 +50,16 @@ pub(super) async fn list(
     Query(done): Query<Done>,
 ) -> Result<Response, Failure> {
     let place = member.place(&tenant).await?;
+    let (dashboard, actor) = (member.dashboard(), member.actor());
+    let open = standing::open_invoices(&member, &place).await?;
+    let plans = subscriptions::list(dashboard, &actor, place.tenant.id).await?;
     let mut rows = Vec::new();
-    for app in apps::list(member.dashboard(), &member.actor(), place.tenant.id).await? {
-        let live = usage::live(member.dashboard(), &member.actor(), &app).await?;
-        rows.push(Row { app, gauges: Gauge::all(&live), plan: live.plan.map(|plan| plan.name) });
+    for app in apps::list(dashboard, &actor, place.tenant.id).await? {
+        let gauges = Gauge::all(&usage::live(dashboard, &actor, &app).await?);
+        // An app that was made a moment ago may be in the one list and not yet in the other.
+        let plan = plans.iter().find(|plan| plan.app == app.id).cloned();
+        let standing = plan.and_then(|plan| Standing::new(&member, &place, plan, &open));
+        rows.push(Row { app, standing, gauges });
     }
     let shell = member.shell("apps").within(&place).after(&done);
     Ok(page(&AppsPage { shell, place, apps: rows }))

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Failure, Place, Shell, page_with};
+use super::page::{Place, Shell, page_with};
 use super::text::{Moment, day_start};
-use super::visit::Member;
+use super::visit::{Member, Path, Query};
 use crate::dashboard::audit::{self, Entry, Wanted};
 use crate::dashboard::http::api::audit::{Format, all_of};
 use crate::dashboard::{accounts, members};

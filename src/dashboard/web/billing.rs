@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::response::Response;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::bill::Bill;
-use super::page::{Done, Failure, Place, Shell, page};
+use super::failure::Failure;
+use super::page::{Done, Place, Shell, page};
 use super::standing::{self, Standing};
 use super::text::{Moment, amount, money};
-use super::visit::Member;
+use super::visit::{Member, Path, Query};
 use crate::dashboard::access::Action;
 use crate::dashboard::billing::Line;
 use crate::dashboard::billing::invoices::{self, Invoice, InvoiceState};

@@ -4,8 +4,9 @@ use askama::Template;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Failure, Shell, page, page_with};
+use super::page::{Shell, page, page_with};
 use super::visit::{Guest, Posted};
 use crate::dashboard::accounts::{self, AccountError, normal_name};
 use crate::dashboard::sessions;

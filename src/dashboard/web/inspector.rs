@@ -5,17 +5,17 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::Path;
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::failure::Failure;
 use super::form::{Fields, sentence};
-use super::page::{Failure, Place, Shell, page};
+use super::page::{Place, Shell, page};
 use super::text::{Moment, span};
-use super::visit::{Member, Posted};
+use super::visit::{Member, Path, Posted};
 use crate::auth::{Grant, KeySets, Policy, TokenError, Verifier, keys::parse_jwks, origin};
 use crate::dashboard::access::{Action, require};
 use crate::dashboard::apps::{self, AppError};

@@ -8,8 +8,9 @@ use askama::Template;
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Failure, Shell, page, page_with};
+use super::page::{Shell, page, page_with};
 use super::text::Moment;
 use super::visit::{Guest, Posted};
 use crate::dashboard::access::{Action, Actor, may};

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::response::Response;
 use uuid::Uuid;
 
 use super::bill::Bill;
 use super::billing::{app_name, badge};
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Done, Failure, Place, Shell, again, page, redirect};
+use super::page::{Done, Place, Shell, again, page, redirect};
 use super::text::{Moment, amount, cents};
-use super::visit::{Member, Posted};
+use super::visit::{Member, Path, Posted, Query};
 use crate::dashboard::access::Action;
 use crate::dashboard::billing::invoices::{self, Invoice, InvoiceDetail, InvoiceError, InvoiceState};
 use crate::dashboard::billing::payments::{PaymentError, PaymentKind};

@@ -1,12 +1,12 @@
 //! The signing keys of a tenant: rotation by hand, and revocation.
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::response::Response;
 
-use super::page::{Done, Failure, Place, Shell, page, redirect};
+use super::failure::Failure;
+use super::page::{Done, Place, Shell, page, redirect};
 use super::text::{Moment, span};
-use super::visit::{Member, Posted};
+use super::visit::{Member, Path, Posted, Query};
 use crate::dashboard::access::Action;
 use crate::dashboard::keys::{self, KeyStatus};
 

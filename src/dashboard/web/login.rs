@@ -1,14 +1,14 @@
 //! Logging in and out: password, then the second factor where there is one.
 
 use askama::Template;
-use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Done, Failure, Shell, page, page_with};
-use super::visit::{Guest, Member, Posted};
+use super::page::{Done, Shell, page, page_with};
+use super::visit::{Guest, Member, Posted, Query};
 use crate::dashboard::access::Actor;
 use crate::dashboard::sessions::{self, Session};
 use crate::dashboard::totp::{self, Status};
@@ -67,15 +67,15 @@ pub(super) async fn log_in(Posted(guest, mut form): Posted<Guest>) -> Result<Res
     let refuse = |form: &Fields, status| {
         guest.answer(page_with(status, &LoginPage { shell: guest.shell("login"), form }))
     };
-    if dashboard.may_try(guest.address, &email).is_err() {
+    let Ok(attempt) = dashboard.begin_attempt(guest.address, &email) else {
         form.wrong_whole("Too many log-ins failed. Wait ten minutes, then try again");
         return Ok(refuse(&form, StatusCode::TOO_MANY_REQUESTS));
-    }
+    };
     let Some(account) = accounts::authenticate(dashboard, &email, form.get("password")).await? else {
-        dashboard.count_failure(guest.address, &email);
         form.wrong_whole(WRONG);
         return Ok(refuse(&form, StatusCode::UNPROCESSABLE_ENTITY));
     };
+    attempt.succeeded();
     let has_second_factor = matches!(totp::status(dashboard, account.id).await?, Status::On { .. });
     // Whatever session this browser had is over.
     if let Some(old) = &guest.session {
@@ -109,14 +109,14 @@ pub(super) async fn check_code(Posted(guest, mut form): Posted<Guest>) -> Result
         return Ok(Redirect::to("/login").into_response());
     };
     let account = &session.account;
-    dashboard.may_try(guest.address, &account.email).map_err(Failure::too_many)?;
+    let attempt = dashboard.begin_attempt(guest.address, &account.email).map_err(Failure::too_many)?;
     if totp::take(dashboard, &guest.anonymous(), account.id, form.get("code")).await? {
+        attempt.succeeded();
         let whole = sessions::complete(dashboard, &guest.anonymous(), session, &guest.browser).await?;
         let Some(id) = whole else { return Ok(Redirect::to("/login").into_response()) };
         let next = safe(form.get("next"));
         return Ok(guest.redirect_as(&id, if next.is_empty() { "/" } else { next }));
     }
-    dashboard.count_failure(guest.address, &account.email);
     if !sessions::count_wrong_code(dashboard, session).await? {
         return Ok(Redirect::to("/login").into_response());
     }

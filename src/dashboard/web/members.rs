@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::response::Response;
 use uuid::Uuid;
 
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Done, Failure, Place, Shell, again, page, redirect};
+use super::page::{Done, Place, Shell, again, page, redirect};
 use super::text::Moment;
-use super::visit::{Member as Visitor, Posted};
+use super::visit::{Member as Visitor, Path, Posted, Query};
 use crate::dashboard::access::{Action, MEMBER_ROLES, Role};
 use crate::dashboard::invitations::{self, Invitation, InvitationError, InvitationState};
 use crate::dashboard::members::{self, Member};

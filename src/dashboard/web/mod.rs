@@ -20,6 +20,7 @@ mod bill;
 mod billing;
 pub(super) mod cookie;
 mod entry;
+mod failure;
 mod form;
 mod gauge;
 mod headers;
@@ -55,7 +56,7 @@ use axum::{Router, http::header};
 
 use super::Dashboard;
 use super::http::Problem;
-use page::Failure;
+use failure::Failure;
 pub(super) use visit::is_ours;
 
 /// Forms hold a few short fields and at most one token.
@@ -160,9 +161,21 @@ fn of_the_platform() -> Router<Arc<Dashboard>> {
 
 /// What is at no address: a page for people, problem details for programs.
 pub(super) async fn not_found(headers: HeaderMap) -> Response {
-    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !accepts.contains("text/html") {
-        return Problem::not_found("there is nothing at this address").into_response();
+    match reads_pages(&headers) {
+        true => headers::protect(Failure::nothing_here().into_response()),
+        false => Problem::not_found("there is nothing at this address").into_response(),
     }
-    headers::protect(Failure::missing("There is nothing at this address.").into_response())
+}
+
+/// The same for an address that is there, but not for this method.
+pub(super) async fn wrong_method(headers: HeaderMap) -> Response {
+    match reads_pages(&headers) {
+        true => headers::protect(Failure::not_a_page().into_response()),
+        false => Problem::method_not_allowed().into_response(),
+    }
+}
+
+fn reads_pages(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accepts.is_some_and(|accepts| accepts.contains("text/html"))
 }

@@ -1,13 +1,13 @@
 //! The fleet as its operator sees it: what each node says of itself, and draining it.
 
 use askama::Template;
-use axum::extract::Query;
 use axum::response::Response;
 
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Done, Failure, Shell, again, page, redirect};
+use super::page::{Done, Shell, again, page, redirect};
 use super::text::{grouped, span};
-use super::visit::{Member, Posted};
+use super::visit::{Member, Posted, Query};
 use crate::dashboard::nodes::{self, Node, NodeState};
 use crate::dashboard::region::LicenseRegion;
 

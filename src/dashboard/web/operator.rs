@@ -1,14 +1,14 @@
 //! What operators see of tenants: who waits for approval, and everybody else.
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::response::Response;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::page::{Done, Failure, Shell, page, redirect};
+use super::failure::Failure;
+use super::page::{Done, Shell, page, redirect};
 use super::text::Moment;
-use super::visit::{Member, Posted};
+use super::visit::{Member, Path, Posted, Query};
 use crate::dashboard::tenants::{self, Tenant, TenantState};
 use crate::dashboard::{apps, members};
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::extract::Query;
 use axum::response::Response;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::billing::InvoiceRow;
-use super::page::{Done, Failure, Shell, page};
-use super::visit::Member;
+use super::failure::Failure;
+use super::page::{Done, Shell, page};
+use super::visit::{Member, Query};
 use crate::dashboard::billing::invoices;
 use crate::dashboard::tenants;
 

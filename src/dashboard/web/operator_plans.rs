@@ -1,13 +1,13 @@
 //! The plan catalogue, for operators: plans, their versions and who is on which, and whether they are on offer.
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::response::Response;
 
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Done, Failure, Shell, again, page, redirect};
+use super::page::{Done, Shell, again, page, redirect};
 use super::text::{Moment, amount, cents, grouped, money};
-use super::visit::{Member, Posted};
+use super::visit::{Member, Path, Posted, Query};
 use crate::dashboard::billing::Cadence;
 use crate::dashboard::plans::{self, PlanError, PlanTerms, PlanVersion};
 

@@ -5,16 +5,16 @@
 //! is taken at once: there is nothing to confirm.
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect, Response};
 use uuid::Uuid;
 
+use super::failure::Failure;
 use super::form::sentence;
-use super::page::{Done, Failure, Place, Shell, again, page, redirect};
+use super::page::{Done, Place, Shell, again, page, redirect};
 use super::plan_confirm;
 use super::standing::{self, InvoiceLink, Standing};
 use super::text::{grouped, money};
-use super::visit::{Member, Posted};
+use super::visit::{Member, Path, Posted, Query};
 use crate::dashboard::Dashboard;
 use crate::dashboard::access::{Action, Actor};
 use crate::dashboard::apps::{self, App};

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
@@ -12,8 +11,8 @@ use axum::{Json, Router};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::page::Failure;
-use super::visit::{Guest, Member, Posted};
+use super::failure::Failure;
+use super::visit::{Guest, Member, Path, Posted};
 use crate::dashboard::access::{Action, Actor, require};
 use crate::dashboard::http::Problem;
 use crate::dashboard::tokens::{self, Access};

@@ -1,15 +1,15 @@
-//! How an app stands with its plan: what it has, until when, and what is late. One wording for the app's page, the plan
-//! picker and the billing page.
+//! How an app stands with its plan: what it has, until when, and what is late. One wording for every page that says so.
 
 use askama::Template;
 use uuid::Uuid;
 
-use super::page::{Failure, Place};
+use super::failure::Failure;
+use super::page::Place;
 use super::text::{Moment, amount};
 use super::visit::Member;
 use crate::dashboard::access::Action;
 use crate::dashboard::billing::invoices::{self, Invoice};
-use crate::dashboard::subscriptions::{AppPlan, Subscription};
+use crate::dashboard::subscriptions::{self, AppPlan, Subscription};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -82,6 +82,13 @@ impl InvoiceLink {
 }
 
 impl Standing {
+    /// That of one app; `None` if it has no plan (any more).
+    pub async fn of(member: &Member, place: &Place, app: Uuid) -> Result<Option<Self>, Failure> {
+        let open = open_invoices(member, place).await?;
+        let apps = subscriptions::list(member.dashboard(), &member.actor(), place.tenant.id).await?;
+        Ok(Self::new(member, place, find(&apps, app)?.clone(), &open))
+    }
+
     /// `None` if the app has no plan (any more). `open` is what [`open_invoices`] gave.
     pub fn new(member: &Member, place: &Place, app: AppPlan, open: &[Invoice]) -> Option<Self> {
         let (dashboard, subscription) = (member.dashboard(), app.subscription?);
@@ -111,6 +118,16 @@ impl Standing {
             state,
             subscription,
         })
+    }
+
+    /// The plan's name, with what is amiss.
+    pub fn in_short(&self) -> String {
+        let plan = &self.subscription.plan.name;
+        match self.state {
+            State::Running => plan.clone(),
+            State::Ending | State::Late => format!("{plan}, {}", self.state.badge().1),
+            State::Disabled => format!("{plan}, not paid: no tokens"),
+        }
     }
 
     pub fn line(&self) -> Line<'_> {

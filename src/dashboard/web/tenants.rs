@@ -1,12 +1,12 @@
 //! The tenants of an account, and making one more.
 
 use askama::Template;
-use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect, Response};
 
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Done, Failure, Place, Shell, again, page};
-use super::visit::{Member, Posted};
+use super::page::{Done, Place, Shell, again, page};
+use super::visit::{Member, Path, Posted, Query};
 use crate::dashboard::tenants;
 
 #[derive(Template)]

@@ -5,17 +5,17 @@
 
 use askama::Template;
 use axum::Json;
-use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::assets;
+use super::failure::Failure;
 use super::gauge::Gauge;
-use super::page::{Failure, Place, Shell, page};
+use super::page::{Place, Shell, page};
 use super::text::{self, Moment, grouped};
-use super::visit::Member;
+use super::visit::{Member, Path, Query};
 use crate::dashboard::access::Action;
 use crate::dashboard::apps::{self, App};
 use crate::dashboard::usage::{self, HOUR_S, Live, MINUTE_S, Point, Resolution};

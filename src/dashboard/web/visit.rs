@@ -1,21 +1,24 @@
 //! Who is asking: the session of a request, and the proof that a form was ours.
 //!
 //! [`Guest`] is anybody, [`Member`] somebody logged in; a handler that takes `Member` is never called for others. In a
-//! handler of a POST they come inside [`Posted`], which has checked where the form came from.
+//! handler of a POST they come inside [`Posted`], which has checked where the form came from. [`Path`] and [`Query`] are
+//! axum's, with our pages for what can't be read.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Form;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{self, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::cookie;
+use super::failure::Failure;
 use super::form::Fields;
-use super::page::{Failure, Place, Shell};
+use super::page::{Place, Shell};
 use crate::dashboard::access::{Actor, Role, role_in};
 use crate::dashboard::accounts::Account;
 use crate::dashboard::http::Client;
@@ -52,6 +55,32 @@ pub(super) struct Member {
 /// A form that was ours, and who sent it.
 #[derive(Debug)]
 pub(super) struct Posted<V>(pub V, pub Fields);
+
+/// The ids of an address. What is no id is nothing's id.
+#[derive(Debug)]
+pub(super) struct Path<T>(pub T);
+
+/// What an address asks for behind its `?`.
+#[derive(Debug)]
+pub(super) struct Query<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Dashboard>> for Path<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, dashboard: &Arc<Dashboard>) -> Result<Self, Failure> {
+        let found = extract::Path::from_request_parts(parts, dashboard).await;
+        found.map(|extract::Path(ids)| Self(ids)).map_err(|_| Failure::nothing_here())
+    }
+}
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<Dashboard>> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Dashboard>) -> Result<Self, Failure> {
+        let asked = extract::Query::try_from_uri(&parts.uri);
+        asked.map(|extract::Query(asked)| Self(asked)).map_err(|_| Failure::nothing_here())
+    }
+}
 
 impl FromRequestParts<Arc<Dashboard>> for Guest {
     type Rejection = Failure;
@@ -188,8 +217,16 @@ impl<V: Visitor + Send> FromRequest<Arc<Dashboard>> for Posted<V> {
             V::from_request_parts(&mut parts, dashboard).await.map_err(IntoResponse::into_response)?;
         let form = Form::<Vec<(String, String)>>::from_request(Request::from_parts(parts, body), &()).await;
         let Form(fields) = form.map_err(|rejection| {
-            Failure::told(&format!("The form can't be read: {}.", rejection.body_text())).into_response()
+            let failure = match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => Failure::too_large(),
+                _ => Failure::told(&format!("The form can't be read: {}.", rejection.body_text())),
+            };
+            failure.into_response()
         })?;
+        if fields.iter().any(|(_, value)| value.contains('\0')) {
+            let text = "A field holds a zero byte, which no text has. Go back, and write it without.";
+            return Err(Failure::told(text).into_response());
+        }
         let fields = Fields::new(fields);
         if !random::is_same(fields.get("form_token"), &visitor.form_token()) {
             let text = "This page was opened before you logged in or out, or too long ago. Go back, load it again, \

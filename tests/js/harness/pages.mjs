@@ -2,7 +2,7 @@
 // picture can't show.
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
-import { screenshot } from './browser.mjs'
+import { screenshot, visit } from './browser.mjs'
 
 const WIDTHS = [1280, 375]
 
@@ -48,9 +48,24 @@ export async function look (page, name) {
 
 export const field = (page, label) => page.getByLabel(label, { exact: true })
 export const press = (page, name) => page.getByRole('button', { name, exact: true }).click()
-export const follow = (page, name) => page.getByRole('link', { name, exact: true }).click()
+/** The first of that name: the navigation may have it too. */
+export const follow = (page, name) => page.getByRole('link', { name, exact: true }).first().click()
+export const heading = (page, name) => page.getByRole('heading', { name, exact: true }).waitFor()
 export const question = (page, name) => page.locator('summary', { hasText: name }).first().click()
 
 export async function fill (page, values) {
   for (const [label, value] of Object.entries(values)) await page.getByLabel(label).first().fill(value)
+}
+
+export async function logIn (page, address, { email, password }) {
+  await visit(page, `${address}/login`)
+  await fill(page, { 'E-mail address': email, Password: password })
+  await press(page, 'Log in')
+}
+
+/** The same with a one-time password, and one of his own in its place. */
+export async function logInFirst (page, address, { email, password }, own) {
+  await logIn(page, address, { email, password })
+  await fill(page, { 'Present password': password, 'New password': own })
+  await press(page, 'Save')
 }

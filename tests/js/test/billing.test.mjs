@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { openWindow, screenshot, startBrowser, visit } from '../harness/browser.mjs'
 import { startDashboard } from '../harness/dashboard.mjs'
-import { look } from '../harness/pages.mjs'
+import { fill, follow, heading, logInFirst, look, press, question } from '../harness/pages.mjs'
 
 const PASSWORD = 'correct horse battery'
 
@@ -14,15 +14,6 @@ before(async () => {
   [browser, dashboard] = await Promise.all([startBrowser(), startDashboard()])
 })
 after(() => Promise.all([browser?.close(), dashboard?.stop()]))
-
-const press = (page, name) => page.getByRole('button', { name, exact: true }).click()
-const follow = (page, name) => page.getByRole('link', { name, exact: true }).first().click()
-const question = (page, name) => page.locator('summary', { hasText: name }).first().click()
-const heading = (page, name) => page.getByRole('heading', { name, exact: true }).waitFor()
-
-async function fill (page, values) {
-  for (const [label, value] of Object.entries(values)) await page.getByLabel(label).first().fill(value)
-}
 
 /** The lines of the first table of money: what for, and how much. */
 const lines = (page) => page.locator('table.bill').first().locator('tbody tr').allInnerTexts()
@@ -40,11 +31,8 @@ async function makeApp (page, name) {
 async function openOperator (t) {
   const window = await openWindow(t, browser)
   const { page } = window
-  await visit(page, dashboard.issuer)
-  await fill(page, { 'E-mail address': 'ops@example.com', Password: dashboard.operatorPassword })
-  await press(page, 'Log in')
-  await fill(page, { 'Present password': dashboard.operatorPassword, 'New password': 'operators have long ones' })
-  await press(page, 'Save')
+  const oneTime = { email: 'ops@example.com', password: dashboard.operatorPassword }
+  await logInFirst(page, dashboard.issuer, oneTime, 'operators have long ones')
   return window
 }
 
@@ -214,11 +202,7 @@ test('a plan is confirmed without JavaScript, and by keyboard', async (t) => {
   const { tenant, oneTimePassword } = await dashboard.admin('create-tenant', 'Globex', '--owner', 'grace@example.com', '--approve')
   await dashboard.admin('create-app', tenant, 'Sheets')
   const { page } = await openWindow(t, browser, { javaScriptEnabled: false })
-  await visit(page, `${dashboard.issuer}/login`)
-  await fill(page, { 'E-mail address': 'grace@example.com', Password: oneTimePassword })
-  await press(page, 'Log in')
-  await fill(page, { 'Present password': oneTimePassword, 'New password': PASSWORD })
-  await press(page, 'Save')
+  await logInFirst(page, dashboard.issuer, { email: 'grace@example.com', password: oneTimePassword }, PASSWORD)
   await visit(page, `${dashboard.issuer}/tenants/${tenant}/billing`)
   await page.getByRole('link', { name: 'Choose a plan for Sheets' }).focus()
   await page.keyboard.press('Enter')

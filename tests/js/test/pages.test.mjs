@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test'
 import { openWindow, startBrowser, visit } from '../harness/browser.mjs'
 import { open } from '../harness/clients.mjs'
 import { startDashboard } from '../harness/dashboard.mjs'
-import { fill, look, press, question } from '../harness/pages.mjs'
+import { fill, follow, logIn, logInFirst, look, press, question } from '../harness/pages.mjs'
 import { freshName, startDev } from '../harness/server.mjs'
 import { until } from '../harness/until.mjs'
 
@@ -17,16 +17,7 @@ let browser
 before(async () => { browser = await startBrowser() })
 after(() => browser?.close())
 
-/** The first of that name: the tenant's navigation may have it too. */
-const follow = (page, name) => page.getByRole('link', { name, exact: true }).first().click()
-
 const count = async (page, gauge) => Number((await page.locator(`[data-gauge=${gauge}] [data-figure]`).first().innerText()).replaceAll(/\D/g, ''))
-
-async function logIn (page, address, { email, password }) {
-  await visit(page, `${address}/login`)
-  await fill(page, { 'E-mail address': email, Password: password })
-  await press(page, 'Log in')
-}
 
 /** Points of a graph that have the line's colour. */
 const inked = (page, index) => page.locator('.plot canvas').nth(index).evaluate((canvas) => {
@@ -121,9 +112,7 @@ test('who is invited opens the link of the mail, makes an account and is in; an 
     const window = await openWindow(t, browser)
     const { page } = window
     const { tenant, oneTimePassword: password } = await dashboard.admin('create-tenant', 'Acme', '--owner', 'ada@example.com', '--approve')
-    await logIn(page, dashboard.issuer, { email: 'ada@example.com', password })
-    await fill(page, { 'Present password': password, 'New password': PASSWORD })
-    await press(page, 'Save')
+    await logInFirst(page, dashboard.issuer, { email: 'ada@example.com', password }, PASSWORD)
     await visit(page, `${dashboard.issuer}/tenants/${tenant}/members`)
     await fill(page, { 'E-mail address': 'ada@example.com' })
     await press(page, 'Invite')

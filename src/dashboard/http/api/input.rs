@@ -72,6 +72,9 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(Problem::invalid("", "the body must be a JSON object"));
     }
+    if has_zero_byte(body) {
+        return Err(Problem::invalid("", "a text holds a zero byte (\\u0000); write it without"));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let place = pointer(error.path());
@@ -79,6 +82,14 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })?;
     json.end().map_err(|error| refused("", &error))?;
     Ok(parsed)
+}
+
+/// Whether some text holds U+0000, which JSON can only write as an escape and PostgreSQL can't keep.
+fn has_zero_byte(body: &[u8]) -> bool {
+    let backslashes = |before: usize| body[..before].iter().rev().take_while(|byte| **byte == b'\\').count();
+    let mut found = body.windows(6).enumerate().filter(|(_, bytes)| *bytes == br"\u0000");
+    // An even number before it: this backslash is itself no escaped one.
+    found.any(|(at, _)| backslashes(at) % 2 == 0)
 }
 
 fn refused(place: &str, error: &serde_json::Error) -> Problem {
@@ -160,6 +171,13 @@ mod tests {
         for body in ["", "{", "{}x", r#"{"name":"a"}}"#, "name=a"] {
             assert_eq!(wrong(body).0, if body == "{}x" { 422 } else { 400 }, "{body}");
         }
+    }
+
+    #[test]
+    fn a_zero_byte_is_refused_and_what_only_looks_like_one_is_not() {
+        assert_eq!(wrong(r#"{"name":"a\u0000"}"#).0, 422);
+        assert_eq!(wrong(r#"{"name":"\\\u0000"}"#).0, 422);
+        assert!(parse::<Body>(br#"{"name":"\\u0000"}"#).is_ok());
     }
 
     #[test]

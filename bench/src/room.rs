@@ -116,7 +116,7 @@ impl Shard {
             match effect {
                 // Everything is stored at once.
                 Effect::Append { number, .. } => {
-                    let stored = Reply::Stored { through: number };
+                    let stored = Reply::Stored { through: number, awaited: false };
                     self.engine.handle_event(now(), Event::Journal(stored));
                 }
                 Effect::Keep { .. } | Effect::Load { .. } => {}

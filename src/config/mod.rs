@@ -308,7 +308,7 @@ impl NodeConfig {
                 durability: Durability::Disk,
                 retention: Retention::Session,
                 segment_bytes: 16 << 20,
-                commit_interval: Duration::from_millis(2),
+                commit_interval: Duration::from_millis(5),
             },
             http: HttpSettings {
                 exempt_networks: Vec::new(),

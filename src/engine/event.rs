@@ -148,6 +148,7 @@ pub enum Effect {
     Append {
         number: u64,
         records: Vec<u8>,
+        awaited: bool,
     },
     /// All there is in a document, for the journal: [`crate::journal::Command::Keep`].
     Keep {

@@ -54,6 +54,10 @@ pub struct Keeping {
     /// Of the batch that is being gathered.
     records: Vec<u8>,
     number: u64,
+    /// The newest batch that the journal knows somebody waits for.
+    awaited: u64,
+    /// Somebody waits for a batch that went without saying so.
+    asks: bool,
     /// Every batch up to this one is stored.
     stored: u64,
     /// Batches on their way, with their sizes.
@@ -74,6 +78,8 @@ impl Default for Keeping {
         Self {
             records: Vec::new(),
             number: 1,
+            awaited: 0,
+            asks: false,
             stored: 0,
             unstored: VecDeque::new(),
             unstored_bytes: 0,
@@ -86,11 +92,13 @@ impl Default for Keeping {
 }
 
 impl Keeping {
-    /// Closes the batch that is being gathered.
+    /// Closes the batch that is being gathered. An empty one asks to hear of those before it.
     pub fn take_batch(&mut self) -> Option<Effect> {
-        if self.records.is_empty() {
+        if self.records.is_empty() && !self.asks {
             return None;
         }
+        self.asks = false;
+        let awaited = !self.line.is_empty();
         // The next turn will have about as much to say.
         let next = Vec::with_capacity(self.records.len().min(64 << 10));
         let records = std::mem::replace(&mut self.records, next);
@@ -98,7 +106,10 @@ impl Keeping {
         self.number += 1;
         self.unstored.push_back((number, records.len()));
         self.unstored_bytes += records.len();
-        Some(Effect::Append { number, records })
+        if awaited {
+            self.awaited = number;
+        }
+        Some(Effect::Append { number, records, awaited })
     }
 
     /// Keeps what a client sent that left while its document was being loaded, within a bound.
@@ -129,7 +140,7 @@ impl Keeping {
 impl Engine {
     pub(super) fn journal_said(&mut self, now: Now, reply: Reply) {
         match reply {
-            Reply::Stored { through } => self.stored(through),
+            Reply::Stored { through, .. } => self.stored(through),
             Reply::Failed => self.journal_failed(),
             Reply::Wanted { document } => self.state_wanted(&document),
             Reply::Rested { document } => self.rested(&document),
@@ -174,6 +185,7 @@ impl Engine {
             return self.say_stored(key);
         }
         self.keeping.line.push_back((newest, key));
+        self.keeping.asks |= self.keeping.records.is_empty() && newest > self.keeping.awaited;
     }
 
     fn say_stored(&mut self, key: Key) {

@@ -93,8 +93,8 @@ pub struct Log<S> {
     durable: u64,
     group: Vec<u8>,
     keeping: VecDeque<Keeping>,
-    /// Replies that wait for the group, by shard: the newest batch of it.
-    stored: Vec<Option<u64>>,
+    /// Replies that wait for the group, by shard: the newest batch of it, and whether anybody waits for that.
+    stored: Vec<Option<(u64, bool)>>,
     rested: Vec<Answer>,
     replies: VecDeque<(u16, Reply)>,
     /// Documents of the oldest segment whose states are still to be asked for.
@@ -143,10 +143,10 @@ impl<S: Storage> Log<S> {
         match command {
             Command::Load { shard, document } => self.load(shard, document),
             _ if self.failure.is_some() => {}
-            Command::Append { shard, number, records } => {
+            Command::Append { shard, number, records, awaited } => {
                 self.append(records);
                 if let Some(stored) = self.stored.get_mut(usize::from(shard)) {
-                    *stored = Some(number);
+                    *stored = Some((number, awaited || stored.is_some_and(|(_, awaited)| awaited)));
                 }
             }
             Command::Keep { shard, document, contents, rests } => {
@@ -160,7 +160,9 @@ impl<S: Storage> Log<S> {
     /// There is something to commit.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.failure.is_none() && (!self.group.is_empty() || !self.keeping.is_empty())
+        let owes = |stored: &Option<_>| stored.is_some();
+        self.failure.is_none()
+            && (!self.group.is_empty() || !self.keeping.is_empty() || self.stored.iter().any(owes))
     }
 
     /// Bytes that wait for the commit.
@@ -332,8 +334,8 @@ impl<S: Storage> Log<S> {
             }
         }
         for (shard, stored) in (0..).zip(&mut self.stored) {
-            if let Some(through) = stored.take() {
-                self.replies.push_back((shard, Reply::Stored { through }));
+            if let Some((through, awaited)) = stored.take() {
+                self.replies.push_back((shard, Reply::Stored { through, awaited }));
             }
         }
         for Answer { shard, document } in self.rested.drain(..) {

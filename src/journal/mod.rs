@@ -114,7 +114,8 @@ impl Contents {
 #[derive(Debug)]
 pub enum Command {
     /// Records in frames ([`record`]), without their checksums. Answered by [`Reply::Stored`] of this number.
-    Append { shard: u16, number: u64, records: Vec<u8> },
+    /// With `awaited`, somebody waits to hear of it.
+    Append { shard: u16, number: u64, records: Vec<u8>, awaited: bool },
     /// All there is in a document; what was appended of it before no longer counts. With `rests`, nobody is in the
     /// document any more: answered by [`Reply::Rested`], after which the shard forgets it.
     Keep { shard: u16, document: DocumentId, contents: Contents, rests: Option<u64> },
@@ -128,6 +129,8 @@ pub enum Reply {
     /// Every batch up to this one is as safe as the level says.
     Stored {
         through: u64,
+        /// Whether somebody waits for it; else there is time until the shard wakes for something else.
+        awaited: bool,
     },
     /// Nothing more will be stored.
     Failed,

@@ -65,7 +65,7 @@ impl Batches {
         self.0 += 1;
         let mut records = Vec::new();
         write(&mut records);
-        log.handle(Command::Append { shard: 0, number: self.0, records });
+        log.handle(Command::Append { shard: 0, number: self.0, records, awaited: false });
         self.0
     }
 
@@ -77,7 +77,7 @@ impl Batches {
 fn stored(log: &mut Log<Memory>) -> Option<u64> {
     let mut newest = None;
     while let Some((_, reply)) = log.poll_reply() {
-        if let Reply::Stored { through } = reply {
+        if let Reply::Stored { through, .. } = reply {
             newest = Some(through);
         }
     }
@@ -217,7 +217,7 @@ fn write_until_failure(log: &mut Log<Memory>) -> (Tokens, bool) {
         log.commit();
         while let Some((_, reply)) = log.poll_reply() {
             match reply {
-                Reply::Stored { through } => {
+                Reply::Stored { through, .. } => {
                     assert!(!failed, "an acknowledgement after a failure");
                     acknowledged.extend(0..through);
                 }
@@ -452,7 +452,7 @@ struct Model {
 impl Model {
     fn hear(&mut self, log: &mut Log<Memory>, reply: Reply) {
         match reply {
-            Reply::Stored { through } => {
+            Reply::Stored { through, .. } => {
                 let stored: Vec<_> =
                     self.promised.extract_if(.., |(number, ..)| *number <= through).collect();
                 for (_, id, token) in stored {

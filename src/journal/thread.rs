@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How soon a shard whose mailbox was full is tried again.
 const RETRY: Duration = Duration::from_millis(2);
 
-/// Puts a reply into a shard's mailbox and wakes the shard; gives it back if there is no room. Must not block.
+/// Puts a reply into a shard's mailbox and wakes the shard, unless the reply has time; gives it back if there is no room. Must not block.
 pub type ShardMailbox = Arc<dyn Fn(Reply) -> Result<(), Reply> + Send + Sync>;
 
 /// Hears how the journal is: once a second, and when it fails. Must not block.
@@ -215,7 +215,10 @@ impl Runner {
             let Some(backlog) = self.backlog.get_mut(usize::from(shard)) else { continue };
             match (backlog.back_mut(), reply) {
                 // The newest says it all.
-                (Some(Reply::Stored { through }), Reply::Stored { through: newer }) => *through = newer,
+                (Some(Reply::Stored { through, awaited }), Reply::Stored { through: newer, awaited: is }) => {
+                    *through = newer;
+                    *awaited |= is;
+                }
                 (_, reply) => backlog.push_back(reply),
             }
         }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::control::messages::ToControl;
 use crate::engine::document::Document;
-use crate::journal::JournalSettings;
 use crate::journal::recovery::{Recovered, RecoveredDocument};
 use crate::journal::thread::{self, Journal, JournalError, Opened, ShardMailbox};
+use crate::journal::{JournalSettings, Reply};
 use crate::protocol::document::DocumentId;
 use crate::shard::ToControlSender;
 use crate::shard::mailbox::{Letter, Sender};
@@ -62,7 +62,11 @@ pub(super) fn run(
     let mailbox = |sender: &Sender| -> ShardMailbox {
         let sender = sender.clone();
         Arc::new(move |reply| {
-            sender.send(Letter::Journal(reply)).map_err(|letter| match letter {
+            let put = match reply {
+                Reply::Stored { awaited: false, .. } => Sender::leave,
+                _ => Sender::send,
+            };
+            put(&sender, Letter::Journal(reply)).map_err(|letter| match letter {
                 Letter::Journal(reply) => reply,
                 Letter::Control(_) | Letter::Engine { .. } | Letter::HandOver(_) => {
                     unreachable!("a mailbox gives back what it was given")

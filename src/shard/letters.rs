@@ -113,8 +113,9 @@ impl Shard {
                     };
                     self.hand_over(connection, to, unread, opening);
                 }
-                Effect::Append { number, records } => {
-                    self.to_journal.push_back(Command::Append { shard: self.index, number, records });
+                Effect::Append { number, records, awaited } => {
+                    let shard = self.index;
+                    self.to_journal.push_back(Command::Append { shard, number, records, awaited });
                 }
                 Effect::Keep { document, contents, rests } => {
                     self.to_journal.push_back(Command::Keep { shard: self.index, document, contents, rests });

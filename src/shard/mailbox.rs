@@ -84,6 +84,14 @@ impl Sender {
         result
     }
 
+    /// Puts one letter in that the shard finds when it wakes for something else.
+    ///
+    /// # Errors
+    /// Gives the letter back when the mailbox is full.
+    pub fn leave(&self, letter: Letter) -> Result<(), Letter> {
+        self.0.queue.push(letter)
+    }
+
     fn wake(&self) {
         let one = 1u64.to_ne_bytes();
         // SAFETY: eight bytes are read from `one`. A full counter means that the shard is awake anyway.

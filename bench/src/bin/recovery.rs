@@ -61,7 +61,7 @@ fn write(path: &Path, case: &Case) {
         for number in 0..case.documents {
             record::write_update(&mut records, &id(number), &update);
         }
-        log.handle(Command::Append { shard: 0, number: stroke, records });
+        log.handle(Command::Append { shard: 0, number: stroke, records, awaited: false });
         commit(&mut log);
     }
     assert_eq!(log.failure(), None);

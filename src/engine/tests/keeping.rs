@@ -397,3 +397,28 @@ fn a_document_that_should_be_kept_stays_in_memory_when_the_journal_has_failed() 
     let reader = join(&mut world, "notes");
     assert_eq!(world.replica(reader).text(), text);
 }
+
+#[test]
+fn a_shard_is_woken_for_a_stored_batch_exactly_when_somebody_waits_for_it() {
+    let mut world = world(1, Retention::Session);
+    let plain = world.join(app(1), "notes");
+    let other = join(&mut world, "notes");
+    world.settle();
+    world.holds_commits = true;
+    world.write(plain, "a");
+    world.settle();
+    world.commit();
+    assert_eq!(world.stored_letters(), [false], "nobody waits");
+    world.settle();
+    // Its repetition comes while the batch is on its way without anybody waiting: from then on somebody does.
+    world.write(plain, "b");
+    world.settle();
+    let all = world.replica(plain).doc.transact().encode_state_as_update_v1(&yrs::StateVector::default());
+    world.sockets[other].send_update(0, &all);
+    world.settle();
+    assert_eq!(world.replica(other).unacknowledged, 1);
+    world.commit();
+    assert_eq!(world.stored_letters(), [true]);
+    world.settle();
+    assert_eq!(world.replica(other).unacknowledged, 0);
+}

@@ -472,6 +472,16 @@ impl World {
         }
     }
 
+    /// Of the journal's word on its way that something is stored: whether somebody waits for it.
+    pub fn stored_letters(&self) -> Vec<bool> {
+        let letters = self.pipes.iter().filter(|((from, _), _)| *from == JOURNAL).flat_map(|(_, pipe)| pipe);
+        let stored = letters.filter_map(|(_, letter)| match letter {
+            Letter::Journal(Reply::Stored { awaited, .. }) => Some(*awaited),
+            _ => None,
+        });
+        stored.collect()
+    }
+
     /// What the disk has when the process is killed now.
     pub fn disk_after_kill(&self) -> Memory {
         self.journal.as_ref().expect("something is kept").storage().after_kill()
@@ -594,8 +604,8 @@ impl World {
                     assert!(!matches!(socket.end, Some(End::ByServer(_))), "a socket ends once");
                     socket.end.get_or_insert(End::ByServer(refusal));
                 }
-                Effect::Append { number, records } => {
-                    self.journal().handle(Command::Append { shard: from, number, records });
+                Effect::Append { number, records, awaited } => {
+                    self.journal().handle(Command::Append { shard: from, number, records, awaited });
                 }
                 Effect::Keep { document, contents, rests } => {
                     self.journal().handle(Command::Keep { shard: from, document, contents, rests });

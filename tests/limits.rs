@@ -328,7 +328,7 @@ fn exactly_the_allowed_ops_are_relayed_and_then_the_offender_is_closed() {
 #[test]
 fn hocuspocus_gets_an_acknowledgement_for_each_allowed_op_and_then_the_denial() {
     let tenant = Tenant::new(1);
-    // A journal acknowledges when it has the update, and then the session may be over.
+    // With a journal the denial may overtake acknowledgements that wait for the disk: who is let in again is told then.
     let server = NodeSetup::new(&tenant).set("node.shards", 4).set("journal.durability", "memory").start();
     let token = tenant.token().limit("opsPerMinute", 50).build();
     let mut reader = Replica::join(&server, "notes", &token);

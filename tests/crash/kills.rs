@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::recorder::{self, Recorder};
 use super::schedule::{self, Schedule};
-use super::support::{NodeSetup, Server, Tenant};
+use super::support::{NodeSetup, Server, Tenant, wait_until};
 use super::writers::{self, Part};
 
 /// The smallest there is: a new one every few milliseconds.
@@ -87,6 +87,26 @@ fn what_was_acknowledged_outlives_kill_9_at_any_moment() {
         kills.total(),
         began.elapsed().as_secs()
     );
+}
+
+/// Without a journal this very test must find that things are lost.
+#[test]
+fn the_control_without_a_journal_loses() {
+    let seed = schedule::seed();
+    eprintln!("the control of kills: CRASH_SEED={seed}");
+    let mut schedule = Schedule::new(seed);
+    let tenant = Tenant::new(1);
+    let token = tenant.token().build();
+    let setup = || NodeSetup::new(&tenant).set("journal.durability", "memory");
+    let (server, recorder) = (setup().start(), Recorder::default());
+    let part = Part::new(&mut schedule, "document-0".to_owned(), "0".to_owned());
+    let writer = writers::start(&server, &token, part, &recorder, &Arc::default());
+    wait_until("something is acknowledged", || recorder.total() > 40);
+    let dir = server.kill();
+    writer.join().expect("a writer");
+    let server = setup().start_in(dir);
+    let lost = recorder::lost(&server, &token, &mut schedule, &recorder.so_far());
+    assert_eq!(lost.len(), recorder.total());
 }
 
 /// A journal through up to a dozen crashes; how much was acknowledged.

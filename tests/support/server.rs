@@ -137,6 +137,9 @@ fn write_file(path: &Path, text: &str) {
     let dir = path.parent().and_then(Path::parent).expect("a file in a directory of the test's");
     let mut file = tempfile::NamedTempFile::new_in(dir).expect("a temporary file");
     std::io::Write::write_all(&mut file, text.as_bytes()).expect("the file is written");
+    // A node may run as somebody else; there is no secret in these.
+    let everybodys = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(file.path(), everybodys).expect("its mode is set");
     file.persist(path).expect("the file is put in its place");
 }
 

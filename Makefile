@@ -94,7 +94,8 @@ CUTS ?= 50
 SEED ?=
 
 crash:
-	@tuning/install-packages npm:npm node:nodejs mkfs.ext4:e2fsprogs mount:mount
+	@tuning/install-packages npm:npm node:nodejs
+	@[ "$$(id -u)" -ne 0 ] || tuning/install-packages mkfs.ext4:e2fsprogs mount:mount
 	CRASH_KILLS=$(KILLS) CRASH_CUTS=$(CUTS) CRASH_SEED=$(SEED) $(CARGO) test -p wiresocket --test crash -- --nocapture --test-threads 1
 	$(CARGO) build --bin wiresocket
 	cd tests/js && npm ci --no-audit --no-fund && CRASH_PROVIDER_KILLS=$(KILLS) CRASH_SEED=$(SEED) node --test test/crash.test.mjs

@@ -26,14 +26,16 @@ fn systemd_takes_the_unit_and_finds_it_tight() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("wiresocket.service");
     // systemd looks whether the program is there.
-    std::fs::write(&file, UNIT.replace("/usr/local/bin/wiresocket", support::server::BINARY)).expect("the unit");
+    std::fs::write(&file, UNIT.replace("/usr/local/bin/wiresocket", support::server::BINARY))
+        .expect("the unit");
     let file = file.to_str().expect("UTF-8");
     let Some(verified) = output("systemd-analyze", &["verify", file]) else {
         return eprintln!("SKIPPED: there is no systemd-analyze");
     };
     let said = String::from_utf8_lossy(&verified.stderr);
     assert!(verified.status.success() && said.is_empty(), "{said}");
-    let judged = output("systemd-analyze", &["security", "--offline=true", EXPOSURE_MAX, file]).expect("it is there");
+    let judged =
+        output("systemd-analyze", &["security", "--offline=true", EXPOSURE_MAX, file]).expect("it is there");
     assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
 }
 

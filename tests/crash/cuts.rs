@@ -12,7 +12,7 @@
 //!
 //! The control runs at `durability = "process"`, which promises nothing here: it must lose, or this proves nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -66,7 +66,7 @@ impl Disk {
 
     /// Becomes what the copy is. Nobody may have a file of it open.
     #[track_caller]
-    fn power_returns(&mut self, copy: &PathBuf) {
+    fn power_returns(&mut self, copy: &Path) {
         self.disk.unmount();
         self.cache.unmount();
         loops::run("cp", &["--sparse=always", loops::text(copy), loops::text(&self.cache.file)]);

@@ -19,6 +19,8 @@ const SEGMENT_BYTES: i64 = 64 << 10;
 #[derive(Debug, Clone, Copy)]
 enum Moment {
     After(Duration),
+    /// As soon as so many acknowledgements have arrived: what the last one stands for is as new as it can be.
+    Acknowledged(usize),
     /// So long after a segment was begun.
     Rotation(Duration),
     /// So long after a segment was removed: what counted in it had been written anew.
@@ -31,6 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 struct Kills {
     writing: u64,
+    acknowledged: u64,
     rotation: u64,
     compaction: u64,
     starting: u64,
@@ -38,7 +41,7 @@ struct Kills {
 
 impl Kills {
     fn total(&self) -> u64 {
-        self.writing + self.rotation + self.compaction + self.starting
+        self.writing + self.acknowledged + self.rotation + self.compaction + self.starting
     }
 }
 
@@ -80,9 +83,9 @@ fn what_was_acknowledged_outlives_kill_9_at_any_moment() {
         acknowledged += life(&mut schedule.fork(), &tenant, &mut kills, wanted, seed);
         lives += 1;
     }
-    let Kills { writing, rotation, compaction, starting } = kills;
+    let Kills { writing, acknowledged: just, rotation, compaction, starting } = kills;
     eprintln!(
-        "kills: 0 lost of {acknowledged} acknowledged in {} kills ({writing} while writing, {rotation} at a rotation, \
+        "kills: 0 lost of {acknowledged} acknowledged in {} kills ({writing} while writing, {just} at an acknowledgement, {rotation} at a rotation, \
          {compaction} at a compaction, {starting} while starting), {lives} journals, seed {seed}, {} s",
         kills.total(),
         began.elapsed().as_secs()
@@ -129,11 +132,12 @@ fn life(schedule: &mut Schedule, tenant: &Tenant, kills: &mut Kills, wanted: u64
             .map(|part| writers::start(&server, &token, part, &recorder, &is_over))
             .collect();
         let moment = match schedule.below(4) {
-            0 | 1 => Moment::After(schedule.micros(1_000, 250_000)),
+            0 => Moment::After(schedule.micros(1_000, 250_000)),
+            1 => Moment::Acknowledged(schedule.between(1, 200) as usize),
             2 => Moment::Rotation(schedule.micros(0, 3_000)),
             _ => Moment::Compaction(schedule.micros(0, 3_000)),
         };
-        let mut dir = kill_at(server, moment, kills);
+        let mut dir = kill_at(server, moment, kills, &recorder);
         writers.into_iter().for_each(|writer| writer.join().expect("a writer"));
         for _ in 0..schedule.below(3) {
             dir = life.setup(schedule, tenant).kill_while_starting(schedule.micros(500, 60_000), dir);
@@ -158,12 +162,21 @@ fn life(schedule: &mut Schedule, tenant: &Tenant, kills: &mut Kills, wanted: u64
     recorder.total()
 }
 
-fn kill_at(server: Server, moment: Moment, kills: &mut Kills) -> TempDir {
+fn kill_at(server: Server, moment: Moment, kills: &mut Kills, recorder: &Recorder) -> TempDir {
     let journal = server.key_dir().with_file_name("journal");
     let after = match moment {
         Moment::After(time) => {
             kills.writing += 1;
             time
+        }
+        Moment::Acknowledged(count) => {
+            kills.acknowledged += 1;
+            let enough = recorder.total() + count;
+            let began = Instant::now();
+            while recorder.total() < enough && began.elapsed() < PATIENCE {
+                std::thread::yield_now();
+            }
+            Duration::ZERO
         }
         Moment::Rotation(time) if happens(|| ends(&journal).1) => {
             kills.rotation += 1;

@@ -4,6 +4,7 @@
 #   make test    install what the tests need, then lints, licences and every test
 #   make bench   micro-benchmarks; bench-peers, bench-growth, bench-tokens, bench-instructions: see bench/README.md
 #   make autobahn, make fuzz, make figures: conformance, fuzzing, the figures of docs/reliability.md
+#   make crash   kill -9, loss of power, failing disks: KILLS=200 CUTS=50 SEED=…; what it measures is in docs/reliability.md
 #   make lint    formatting, clippy, licences of the dependencies
 
 SHELL := /bin/bash
@@ -109,6 +110,19 @@ fuzz:
 figures:
 	@set -o pipefail; $(CARGO) test --test reliability --test corpus -- --test-threads=1 --nocapture | \
 	  grep -oE 'figure: .*|[a-z]+: [0-9]+ inputs.*|.*(FAILED|panicked).*'
+# What was acknowledged before a crash is there after it: `make test` has a slice. Loss of power and failing disks are mounted,
+# which needs root and loop devices; without, they say that nothing was tested. SEED=… replays a schedule.
+.PHONY: crash
+KILLS ?= 200
+CUTS ?= 50
+SEED ?=
+
+crash:
+	@tuning/install-packages npm:npm node:nodejs
+	@[ "$$(id -u)" -ne 0 ] || tuning/install-packages mkfs.ext4:e2fsprogs mount:mount
+	CRASH_KILLS=$(KILLS) CRASH_CUTS=$(CUTS) CRASH_SEED=$(SEED) $(CARGO) test -p wiresocket --test crash -- --nocapture --test-threads 1
+	$(CARGO) build --bin wiresocket
+	cd tests/js && npm ci --no-audit --no-fund && CRASH_PROVIDER_KILLS=$(KILLS) CRASH_SEED=$(SEED) node --test test/crash.test.mjs
 
 lint:
 	$(CARGO) fmt --all --check

@@ -15,6 +15,7 @@
 //! | [`config`] | no | TOML to validated types |
 //! | [`node`], [`dev`] | no | start-up, reload and shutdown of the whole |
 //! | [`mint`] | no | `wiresocket token`: tokens and key pairs for operators |
+//! | [`secret_file`] | no | files with private keys and credentials, refused if everybody can read them |
 //!
 //! A pure module imports no runtime, socket, file, clock, lock, atomic or randomness: time and keys are arguments.
 //! `clippy.toml` lists what is forbidden there; the modules marked "no" opt out, each at its own top.
@@ -32,5 +33,6 @@ pub mod mint;
 pub mod node;
 pub mod playground;
 pub mod protocol;
+pub mod secret_file;
 pub mod shard;
 pub mod time;

@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::auth::keys::{JwksError, KEY_ID_BYTES_MAX, parse_jwks};
 use crate::auth::sign::SigningKeyError;
 use crate::auth::{DocumentPattern, SigningKey};
+use crate::secret_file;
 
 /// The issuer of a token that names none.
 pub const DEFAULT_ISSUER: &str = "https://wiresocket.local";
@@ -169,7 +170,7 @@ pub fn run(args: &Args) -> Result<String, MintError> {
         return generate_key(directory, tenant, args.kid.as_deref());
     }
     let path = args.key.as_deref().ok_or(MintError::NoKey)?;
-    let pem = fs::read_to_string(path).map_err(|source| MintError::Read {
+    let pem = secret_file::read(path).map_err(|source| MintError::Read {
         what: "the private key",
         path: path.into(),
         source,

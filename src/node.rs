@@ -34,6 +34,7 @@ use crate::journal::Durability;
 use crate::journal::thread::{Journal, JournalError};
 use crate::limits::Rates;
 use crate::logging::LogLevelHandle;
+use crate::secret_file;
 use crate::shard::mailbox::{Letter, Mailbox, Sender, mailbox};
 use crate::shard::{self, Setup};
 
@@ -70,6 +71,8 @@ pub enum NodeError {
     Journal(#[from] JournalError),
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] io::Error),
+    #[error("cannot use {}: {source}", path.display())]
+    Secret { path: PathBuf, source: io::Error },
     #[error("no randomness from the system")]
     Randomness,
     #[error("shard {0} ended although nobody stopped it; the log says why")]
@@ -90,6 +93,7 @@ impl NodeError {
                 | Self::LockedMemory { .. }
                 | Self::Control(control::StartError::Keys(_))
                 | Self::Journal(JournalError::Directory(_))
+                | Self::Secret { .. }
         )
     }
 }
@@ -219,6 +223,7 @@ impl Node {
             senders.push(sender);
             mailboxes.push(receiver);
         }
+        check_secrets(&config.dashboard)?;
         let kept = journal::open(&config.journal, layout.shards.len())?;
         let (to_control, from_shards) = mpsc::channel(TO_CONTROL_BATCHES);
         let links = Links { from_shards, shards: senders.iter().map(control_mailbox).collect() };
@@ -470,6 +475,20 @@ fn live(config: &NodeConfig, host: &Host, address: SocketAddr) -> Live {
         },
         drain_spread: config.drain_spread,
     }
+}
+
+/// A node that would be refused its own secrets later does not start. Those that aren't there yet may still come.
+fn check_secrets(config: &config::DashboardSettings) -> Result<(), NodeError> {
+    let named = config.enrolment_secret_file.iter().chain([&config.credential_file]);
+    for path in named.filter(|_| config.url.is_some()) {
+        match secret_file::check(path) {
+            Err(source) if secret_file::is_exposed(&source) => {
+                return Err(NodeError::Secret { path: path.clone(), source });
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// What the dashboard is told of this node, if there is one.

@@ -17,6 +17,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use super::config::{MailSettings, MailTarget};
 use super::master::KeySource;
 use super::random;
+use crate::secret_file;
 
 const BEGIN_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
@@ -165,7 +166,7 @@ fn tls_with(url: &str, ca_file: &Path) -> Result<Tls, MailError> {
 fn read(source: &KeySource) -> Result<String, MailError> {
     let failed = |error| MailError::Source { from: source.clone(), source: error };
     match source {
-        KeySource::File(path) => std::fs::read_to_string(path).map_err(failed),
+        KeySource::File(path) => secret_file::read(path).map_err(failed),
         KeySource::Environment(variable) => {
             std::env::var(variable).map_err(|error| failed(std::io::Error::other(error)))
         }
@@ -227,6 +228,7 @@ mod tests {
         let (url, ca_file) = (directory.path().join("url"), directory.path().join("ca.pem"));
         let open = |text: &str| {
             std::fs::write(&url, text).unwrap();
+            std::fs::set_permissions(&url, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             let url = KeySource::File(url.clone());
             let target = MailTarget::Smtp { url, ca_file: Some(ca_file.clone()) };
             Mailer::open(settings("a@example.com", target).as_ref())

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -17,6 +17,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 use super::random;
+use crate::secret_file;
 
 const KEY_BYTES: usize = 32;
 
@@ -162,11 +163,10 @@ fn read_file(version: i64, path: &Path) -> Result<String, MasterKeyError> {
         let from = KeySource::File(path.to_owned());
         MasterKeyError::Read { version, from, source }
     };
-    let mode = std::fs::metadata(path).map_err(unreadable)?.permissions().mode();
-    if mode & 0o007 != 0 {
-        return Err(MasterKeyError::Exposed { version, path: path.to_owned() });
-    }
-    std::fs::read_to_string(path).map_err(unreadable)
+    secret_file::read(path).map_err(|error| match secret_file::is_exposed(&error) {
+        true => MasterKeyError::Exposed { version, path: path.to_owned() },
+        false => unreadable(error),
+    })
 }
 
 fn parse(text: &str) -> Option<LessSafeKey> {
@@ -200,6 +200,8 @@ pub fn generate(path: &Path) -> Result<(), MasterKeyError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn only(version: i64, path: &Path) -> BTreeMap<i64, KeySource> {

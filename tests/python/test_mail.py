@@ -101,6 +101,7 @@ class Mail(unittest.TestCase):
 
     def dashboard(self, url, ca_file=None):
         (self.folder / "url").write_text(url + "\n")
+        (self.folder / "url").chmod(0o600)
         more = f'[mail]\nfrom = "WireSocket <no-reply@example.com>"\nsmtp_url = {{ file = "{self.folder / "url"}" }}\n'
         more += f'ca_file = "{ca_file}"\n' if ca_file else ""
         dashboard = Dashboard(more)

@@ -85,6 +85,15 @@ impl Upgrade {
         Answer::read(self.begin())
     }
 
+    /// Like [`Upgrade::send`], for a server that may be gone.
+    pub fn try_send(&self) -> std::io::Result<Answer> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.write_all(&self.head())?;
+        Answer::try_read(stream)
+    }
+
     /// The client, or a panic with the refusal.
     #[track_caller]
     pub fn open(&self) -> Client {
@@ -113,15 +122,23 @@ impl Upgrade {
 impl Answer {
     /// Reads the answer to an upgrade.
     #[track_caller]
-    pub fn read(mut stream: TcpStream) -> Self {
+    pub fn read(stream: TcpStream) -> Self {
+        match Self::try_read(stream) {
+            Ok(answer) => answer,
+            Err(error) => panic!("no answer to the upgrade: {error}"),
+        }
+    }
+
+    /// Like [`Answer::read`], for a server that may be gone.
+    pub fn try_read(mut stream: TcpStream) -> std::io::Result<Self> {
         let mut bytes = Vec::new();
         let end = loop {
             let mut chunk = [0; 4096];
-            let count = match stream.read(&mut chunk) {
-                Ok(count) => count,
-                Err(error) => panic!("no answer to the upgrade: {error}; so far {bytes:?}"),
-            };
-            assert!(count > 0, "closed before the answer to the upgrade was whole: {bytes:?}");
+            let count = stream.read(&mut chunk)?;
+            if count == 0 {
+                let what = format!("closed before it was whole: {bytes:?}");
+                return Err(std::io::Error::new(ErrorKind::UnexpectedEof, what));
+            }
             bytes.extend_from_slice(&chunk[..count]);
             if let Some(end) = head_end(&bytes) {
                 break end;
@@ -130,7 +147,7 @@ impl Answer {
         let head = Response::parse(&bytes[..end]);
         if head.status != 101 {
             bytes.extend_from_slice(&http::read_to_end(&mut stream));
-            return Self::Refused(Response::parse(&bytes));
+            return Ok(Self::Refused(Response::parse(&bytes)));
         }
         assert_eq!(head.header("sec-websocket-accept"), Some(ACCEPT));
         let selected_protocol = head.header("sec-websocket-protocol").map(str::to_owned);
@@ -142,7 +159,7 @@ impl Answer {
             .max_frame_size(None);
         let rest = bytes[end..].to_vec();
         let socket = WebSocket::from_partially_read(stream, rest, Role::Client, Some(config));
-        Self::Open(Client { socket, selected_protocol })
+        Ok(Self::Open(Client { socket, selected_protocol }))
     }
 }
 

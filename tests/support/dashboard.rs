@@ -143,6 +143,8 @@ impl DashboardServer {
         let secret = self.admin(&["create-enrolment-secret"]);
         let file = self.dir.path().join("enrolment-secret");
         std::fs::write(&file, secret["enrolmentSecret"].as_str().expect("a secret")).expect("it is written");
+        let owners = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, owners).expect("its mode is set");
         file.to_str().expect("UTF-8").to_owned()
     }
 

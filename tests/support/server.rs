@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -76,6 +77,33 @@ impl NodeSetup {
     /// The same in a directory where a node was before.
     #[track_caller]
     pub fn start_in(self, dir: TempDir) -> Server {
+        self.start_under(&[], dir)
+    }
+
+    /// The same, by a program that becomes the node: `setpriv --reuid=nobody`.
+    #[track_caller]
+    pub fn start_under(self, wrapper: &[&str], dir: TempDir) -> Server {
+        let (setup, process) = self.spawn(wrapper, &dir);
+        let address = eventually("the node says where it listens", || {
+            process.check_alive();
+            process.log_entries().iter().find_map(|entry| {
+                (entry["message"] == "listening").then(|| entry["address"].as_str()?.parse().ok()).flatten()
+            })
+        });
+        Server { process, address, setup: Some(setup), dir: Some(dir), dev: Value::Null }
+    }
+
+    /// Starts it and kills it after this time, however far it is.
+    pub fn kill_while_starting(self, after: Duration, dir: TempDir) -> TempDir {
+        let (_, mut process) = self.spawn(&[], &dir);
+        std::thread::sleep(after);
+        process.signal(libc::SIGKILL);
+        process.wait_for_exit();
+        dir
+    }
+
+    /// The journal is in this directory unless the test has put it somewhere else.
+    fn spawn(self, wrapper: &[&str], dir: &TempDir) -> (Self, Process) {
         let key_dir = dir.path().join("keys");
         std::fs::create_dir_all(&key_dir).expect("the key directory");
         for (name, jwks) in &self.key_sets {
@@ -86,20 +114,21 @@ impl NodeSetup {
         } else {
             self.set("auth.key_dir", key_dir.to_str().expect("a UTF-8 path"))
         };
+        let has_journal =
+            setup.config.get("journal").is_some_and(|journal| journal.get("directory").is_some());
         let journal = dir.path().join("journal");
-        let setup = setup.set("journal.directory", journal.to_str().expect("a UTF-8 path"));
+        let setup = if has_journal {
+            setup
+        } else {
+            setup.set("journal.directory", journal.to_str().expect("a UTF-8 path"))
+        };
         let file = dir.path().join("node.toml");
         write_file(&file, &setup.to_toml());
-        let mut command = Command::new(BINARY);
-        command.arg("node").arg("--config").arg(&file);
+        let mut words = wrapper.iter().copied().chain([BINARY]);
+        let mut command = Command::new(words.next().expect("the binary at least"));
+        command.args(words).arg("node").arg("--config").arg(&file);
         let process = Process::start(command);
-        let address = eventually("the node says where it listens", || {
-            process.check_alive();
-            process.log_entries().iter().find_map(|entry| {
-                (entry["message"] == "listening").then(|| entry["address"].as_str()?.parse().ok()).flatten()
-            })
-        });
-        Server { process, address, setup: Some(setup), dir: Some(dir), dev: Value::Null }
+        (setup, process)
     }
 }
 
@@ -108,6 +137,9 @@ fn write_file(path: &Path, text: &str) {
     let dir = path.parent().and_then(Path::parent).expect("a file in a directory of the test's");
     let mut file = tempfile::NamedTempFile::new_in(dir).expect("a temporary file");
     std::io::Write::write_all(&mut file, text.as_bytes()).expect("the file is written");
+    // A node may run as somebody else; there is no secret in these.
+    let everybodys = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(file.path(), everybodys).expect("its mode is set");
     file.persist(path).expect("the file is put in its place");
 }
 

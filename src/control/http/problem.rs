@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::logging::redact_target;
 use crate::protocol::close::Refusal;
 
 /// What a request was refused with. `code` is the close code that a WebSocket would have got, else the HTTP status.
@@ -29,8 +30,10 @@ impl Problem {
         }
     }
 
+    /// A path may hold a token, where somebody has put one by mistake; answers are logged by others.
     pub fn not_found(path: &str) -> Self {
-        Self::of_status(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at {path}"))
+        let message = format!("there is nothing at {}", redact_target(path));
+        Self::of_status(StatusCode::NOT_FOUND, "not_found", message)
     }
 
     pub fn method_not_allowed() -> Self {

@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
 
 use serde::Deserialize;
 use uuid::Uuid;
@@ -20,6 +19,7 @@ use super::invoices::Invoice;
 use super::standard_webhooks::{self, Delivery, Secret, SignatureError};
 use crate::dashboard::config::BillingSettings;
 use crate::dashboard::master::KeySource;
+use crate::secret_file;
 
 /// What a checkout's address is made of.
 pub const PLACEHOLDERS: [&str; 5] = ["{invoiceId}", "{number}", "{amountCents}", "{currency}", "{returnTo}"];
@@ -161,10 +161,10 @@ fn secret(provider: &str, from: &KeySource) -> Result<Secret, WebhookSecretError
         KeySource::File(path) => {
             let unreadable =
                 |source| WebhookSecretError::Read { provider: provider.clone(), from: from.clone(), source };
-            if std::fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o007 != 0 {
-                return Err(WebhookSecretError::Exposed { provider, from: from.clone() });
-            }
-            std::fs::read_to_string(path).map_err(unreadable)?
+            secret_file::read(path).map_err(|error| match secret_file::is_exposed(&error) {
+                true => WebhookSecretError::Exposed { provider: provider.clone(), from: from.clone() },
+                false => unreadable(error),
+            })?
         }
     };
     text.parse().map_err(|source| WebhookSecretError::Form { provider, from: from.clone(), source })
@@ -277,6 +277,8 @@ fn percent_encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::invoices::InvoiceState;
     use super::*;
 

@@ -15,6 +15,7 @@ use ureq::{Agent, Body, BodyReader};
 
 use crate::control::settings::DashboardSettings;
 use crate::limits::{AppReport, Report};
+use crate::secret_file;
 
 /// A request that is not the feed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -227,7 +228,7 @@ fn accepted(url: String, mut response: Response<Body>) -> Result<Response<Body>,
 
 fn read(path: &Path) -> Result<Arc<str>, ClientError> {
     let text =
-        fs::read_to_string(path).map_err(|source| ClientError::Read { path: path.to_owned(), source })?;
+        secret_file::read(path).map_err(|source| ClientError::Read { path: path.to_owned(), source })?;
     Ok(text.trim().into())
 }
 

@@ -2,7 +2,7 @@
 //! come back, on one to four shards, while tokens expire, keys are revoked, answers come late, time jumps, and in the end
 //! perhaps a drain; with a journal or without. What must hold then is in [`Schedule::check`] and [`World::assert_empty`].
 //!
-//! `WIRESOCKET_SCHEDULES=10000 cargo test --lib schedules` runs more; a failure prints the `WIRESOCKET_SEED` that
+//! `WIRESOCKET_SCHEDULES=10000 cargo test --lib simulation` runs more; a failure prints the `WIRESOCKET_SEED` that
 //! repeats it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -92,7 +92,7 @@ impl Engine {
         of_channels + of_sessions.map(|body| body.len()).sum::<usize>()
     }
 
-    fn channels(&self) -> impl Iterator<Item = &Channel> {
+    pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
         let connections = self.connections.keys().filter_map(|key| self.connections.get(key));
         connections.flat_map(|connection| connection.channels.iter())
     }

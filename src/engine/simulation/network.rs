@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::world::{TENANT, World};
+use super::world::{OTHER_TENANT, TENANT, World};
 use crate::auth::{KeySets, Limits};
 use crate::engine::event::{Event, Mail, Opening, ShardIndex, Ticket};
 use crate::journal::Reply;
@@ -40,11 +40,14 @@ pub(super) enum Letter {
 }
 
 impl World {
+    /// The key of this name, of both tenants.
     pub fn revoke(&mut self, key_id: &str) {
-        self.newest_keys = Arc::new(self.newest_keys.without_key(TENANT, key_id));
-        for shard in self.shards() {
-            self.send(CONTROL, shard, Letter::Keys(Arc::clone(&self.newest_keys)));
-            self.send(CONTROL, shard, Letter::KeyRevoked { tenant: TENANT, key_id: key_id.into() });
+        for tenant in [TENANT, OTHER_TENANT] {
+            self.newest_keys = Arc::new(self.newest_keys.without_key(tenant, key_id));
+            for shard in self.shards() {
+                self.send(CONTROL, shard, Letter::Keys(Arc::clone(&self.newest_keys)));
+                self.send(CONTROL, shard, Letter::KeyRevoked { tenant, key_id: key_id.into() });
+            }
         }
     }
 
@@ -81,6 +84,9 @@ impl World {
             Letter::LeaseOps { app, ops_per_minute, wanted } => {
                 let lease = self.windows.lease(self.now.monotonic, app, ops_per_minute, wanted);
                 *self.leased.entry(app).or_default() += u64::from(lease.granted);
+                let of_window = self.leased_in.entry((app, lease.window_ends)).or_default();
+                *of_window += u64::from(lease.granted);
+                assert!(*of_window <= u64::from(ops_per_minute), "ops of one minute");
                 Letter::OpsLeased { app, granted: lease.granted, window_ends: lease.window_ends }
             }
             Letter::RefreshKeys { ticket } => {
@@ -119,7 +125,7 @@ impl World {
         }
     }
 
-    fn deliver_letter(&mut self, from: ShardIndex, to: ShardIndex, letter: Letter) {
+    pub(super) fn deliver_letter(&mut self, from: ShardIndex, to: ShardIndex, letter: Letter) {
         if to == CONTROL {
             return self.control(from, letter);
         }
@@ -143,11 +149,15 @@ impl World {
 
     /// What the journal has gathered is stored, and the shards will hear of it.
     pub fn commit(&mut self) {
-        let Some(log) = &mut self.journal else { return };
+        let Some(log) = self.journal.as_mut().filter(|_| !self.died) else { return };
         log.commit();
         let mut replies: Vec<(u16, Reply)> = std::iter::from_fn(|| log.poll_reply()).collect();
         log.maintain(self.now.unix_s);
         replies.extend(std::iter::from_fn(|| log.poll_reply()));
+        if log.storage().is_dead() {
+            self.died = true;
+            return;
+        }
         for (shard, reply) in replies {
             self.send(JOURNAL, shard, Letter::Journal(reply));
         }

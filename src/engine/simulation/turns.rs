@@ -34,15 +34,16 @@ impl World {
         self.engines[shard].handle_event(self.now, event);
         self.carry_out(shard);
         self.open_turns.insert(shard);
+        self.watch(shard);
     }
 
-    fn end_of_turn(&mut self, shard: usize) {
+    pub(super) fn end_of_turn(&mut self, shard: usize) {
         if !self.chaotic || self.random.one_in(2) {
             self.finish_turn(shard);
         }
     }
 
-    fn finish_turn(&mut self, shard: usize) {
+    pub(super) fn finish_turn(&mut self, shard: usize) {
         self.open_turns.remove(&shard);
         self.engines[shard].handle_timeout(self.now);
         loop {
@@ -50,7 +51,7 @@ impl World {
             let full = self.transmit(shard);
             self.carry_out(shard);
             if full.is_empty() {
-                return;
+                return self.watch(shard);
             }
             for socket in full {
                 if let Some((_, connection)) = self.sockets[socket].place {
@@ -81,7 +82,7 @@ impl World {
         full
     }
 
-    fn carry_out(&mut self, shard: usize) {
+    pub(super) fn carry_out(&mut self, shard: usize) {
         let from = u16::try_from(shard).unwrap();
         while let Some(effect) = self.engines[shard].poll_effect() {
             match effect {
@@ -130,7 +131,8 @@ impl World {
 
     /// A load is answered at once; what else there is waits for the commit.
     fn hear_loads(&mut self) {
-        while let Some((shard, reply)) = self.journal().poll_reply() {
+        self.died |= self.journal().storage().is_dead();
+        while let Some((shard, reply)) = self.journal().poll_reply().filter(|_| !self.died) {
             self.send(JOURNAL, shard, Letter::Journal(reply));
         }
     }
@@ -157,6 +159,7 @@ impl World {
         }
         if (choices.is_empty() || self.chaotic)
             && !self.holds_commits
+            && !self.died
             && self.journal.as_ref().is_some_and(Log::has_work)
         {
             choices.push(Choice::Commit);
@@ -183,6 +186,7 @@ impl World {
             }
             Choice::Read(at) => {
                 self.sockets[at].read();
+                self.note_stored(at);
                 if std::mem::take(&mut self.sockets[at].stalled)
                     && let Some((shard, connection)) = self.sockets[at].place
                 {
@@ -267,7 +271,9 @@ impl World {
 
     fn set_time(&mut self, at: Duration) {
         let at = at.max(self.now.monotonic);
-        self.now = Now { monotonic: at, unix_s: UNIX_S + at.as_secs() - 1000 };
+        self.note_time(at);
+        let unix_s = (UNIX_S + at.as_secs() - 1000).saturating_add_signed(self.wall_ahead_s);
+        self.now = Now { monotonic: at, unix_s };
         for shard in 0..self.engines.len() {
             if self.engines[shard].poll_timeout().is_some_and(|due| due <= at) {
                 self.finish_turn(shard);

@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use super::client::{self, End, Replica, Socket};
 use super::network::Letter;
+use super::promise::Promise;
+use crate::auth::keys::Key;
 use crate::auth::{Grant, KeySets, Limits, Policy, SigningKey, Verifier};
 use crate::engine::document::Document;
 use crate::engine::event::{Event, Opening, ShardIndex};
@@ -30,11 +32,13 @@ use crate::time::Now;
 static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().unwrap());
 
 pub const TENANT: Uuid = Uuid::from_u128(0x1111_1111);
+/// Whose apps are those from the third on.
+pub const OTHER_TENANT: Uuid = Uuid::from_u128(0x2222_2222);
 pub const UNIX_S: u64 = 1_800_000_000;
 pub const LEEWAY_S: u64 = 30;
 
 pub fn app(n: u128) -> AppId {
-    AppId { tenant: TENANT, app: Uuid::from_u128(n) }
+    AppId { tenant: if n < 3 { TENANT } else { OTHER_TENANT }, app: Uuid::from_u128(n) }
 }
 
 pub const WIDE: Limits = Limits {
@@ -83,6 +87,7 @@ pub struct World {
     pub newest_keys: Arc<KeySets>,
     /// Ops leased per app, for the exactness of meters.
     pub leased: BTreeMap<AppId, u64>,
+    pub(super) leased_in: BTreeMap<(AppId, Duration), u64>,
     pub(super) connections: Vec<Slab<usize>>,
     pub(super) pipes: BTreeMap<(ShardIndex, ShardIndex), VecDeque<(Duration, Letter)>>,
     pub(super) delay_ms_max: u64,
@@ -96,11 +101,43 @@ pub struct World {
     pub holds_commits: bool,
     /// Bytes a socket takes before the server's queue begins to count as full.
     pub outbox_bytes_max: usize,
+    pub level: Level,
+    /// The process has come to its end in a call to the disk, and nobody has looked yet.
+    pub died: bool,
+    /// The wall clock is ahead of what has passed by so many seconds.
+    pub(super) wall_ahead_s: i64,
+    /// What the server has said that it has stored, if that is looked after.
+    pub promise: Option<Promise>,
+    /// What went wrong, and how often.
+    pub faults: BTreeMap<&'static str, u64>,
 }
 
+/// How the journal is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Level {
+    pub syncs: bool,
+    pub segment_bytes: u64,
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Self { syncs: true, segment_bytes: 600 }
+    }
+}
+
+/// Both tenants' keys.
 pub fn keys(ids: &[&str]) -> Arc<KeySets> {
-    let keys = ids.iter().map(|id| KEY.public_key(id).unwrap()).collect();
-    Arc::new(KeySets::default().with_tenant(TENANT, keys))
+    let keys: Vec<Key> = ids.iter().map(|id| KEY.public_key(id).unwrap()).collect();
+    Arc::new(KeySets::default().with_tenant(TENANT, keys.clone()).with_tenant(OTHER_TENANT, keys))
+}
+
+pub(super) fn engines(shards: u16, settings: &Settings, seed: u64, keys: &Arc<KeySets>) -> Vec<Engine> {
+    let policy = Policy { issuer: "i".to_owned(), leeway_s: LEEWAY_S, token_bytes_max: 8192 };
+    let engine = |index| {
+        let verifier = Verifier::new(policy.clone(), Arc::clone(keys), 64, 1);
+        Engine::new(index, shards, settings.clone(), verifier, seed ^ u64::from(index))
+    };
+    (0..shards).map(engine).collect()
 }
 
 /// A token of key `key_id` that expires at `UNIX_S + lives_s`.
@@ -110,9 +147,19 @@ pub fn token_of(key_id: &str, app: AppId, limits: Limits, lives_s: u64) -> Strin
 
 /// A token with these claims over the usual ones.
 pub fn token_with(app: AppId, lives_s: u64, more: &serde_json::Value) -> String {
-    let mut claims = claims(app, WIDE, lives_s);
+    token_of_with("k1", app, WIDE, lives_s, more)
+}
+
+pub fn token_of_with(
+    key: &str,
+    app: AppId,
+    limits: Limits,
+    lives_s: u64,
+    more: &serde_json::Value,
+) -> String {
+    let mut claims = claims(app, limits, lives_s);
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    KEY.sign("k1", &claims).unwrap()
+    KEY.sign(key, &claims).unwrap()
 }
 
 fn claims(app: AppId, limits: Limits, lives_s: u64) -> serde_json::Value {
@@ -138,33 +185,49 @@ impl World {
         Self { next_client: 1, ..Self::on_disk(shards, settings, seed, Memory::default()) }
     }
 
+    /// With the journal at another level.
+    pub fn at_level(shards: u16, settings: Settings, seed: u64, level: Level) -> Self {
+        let (journal, _) = Self::open_journal(shards, &settings, level, Memory::default());
+        Self { level, ..Self::with_journal(shards, settings, seed, journal) }
+    }
+
+    pub(super) fn open_journal(
+        shards: u16,
+        settings: &Settings,
+        level: Level,
+        disk: Memory,
+    ) -> (Option<Log<Memory>>, Recovered) {
+        let Some(retention) = settings.retention else { return (None, Recovered::default()) };
+        let Level { syncs, segment_bytes } = level;
+        let opened = Log::open(disk, LogSettings { syncs, segment_bytes, retention, shards });
+        let (log, recovered) = opened.expect("nothing is wrong with this disk");
+        (Some(log), recovered)
+    }
+
     /// A node that begins with what is on this disk, if its settings keep anything.
     pub fn on_disk(shards: u16, settings: Settings, seed: u64, disk: Memory) -> Self {
-        let log_settings = |retention| LogSettings { syncs: true, segment_bytes: 600, retention, shards };
-        let opened = settings.retention.map(|retention| Log::open(disk, log_settings(retention)).unwrap());
-        let (journal, recovered) = opened.map_or((None, Recovered::default()), |(log, had)| (Some(log), had));
+        let (journal, recovered) = Self::open_journal(shards, &settings, Level::default(), disk);
         let mut world = Self::with_journal(shards, settings, seed, journal);
         // Clients are others than before.
         world.next_client = 1 + seed * 10_000;
-        for RecoveredDocument { id, contents } in recovered.documents {
-            let shard = usize::from(id.shard(shards));
-            let document = Box::new(Document::restored(contents));
-            world.engines[shard].handle_event(world.now, Event::Recovered { id, document });
-        }
+        world.recover(recovered);
         world
+    }
+
+    pub(super) fn recover(&mut self, recovered: Recovered) {
+        for RecoveredDocument { id, contents } in recovered.documents {
+            let shard = usize::from(id.shard(self.engines.len() as u16));
+            let document = Box::new(Document::restored(contents));
+            self.engines[shard].handle_event(self.now, Event::Recovered { id, document });
+        }
     }
 
     fn with_journal(shards: u16, settings: Settings, seed: u64, journal: Option<Log<Memory>>) -> Self {
         let all_keys = keys(&["k1", "k2"]);
-        let policy = Policy { issuer: "i".to_owned(), leeway_s: LEEWAY_S, token_bytes_max: 8192 };
-        let engine = |index| {
-            let verifier = Verifier::new(policy.clone(), Arc::clone(&all_keys), 64, 1);
-            Engine::new(index, shards, settings.clone(), verifier, seed ^ u64::from(index))
-        };
         Self {
             now: Now { monotonic: Duration::from_secs(1000), unix_s: UNIX_S },
             random: Random::new(seed),
-            engines: (0..shards).map(engine).collect(),
+            engines: engines(shards, &settings, seed, &all_keys),
             sockets: Vec::new(),
             ledger: Ledger::new(),
             pushed: PushedLimits::default(),
@@ -172,6 +235,7 @@ impl World {
             mute: false,
             newest_keys: all_keys,
             leased: BTreeMap::new(),
+            leased_in: BTreeMap::new(),
             connections: (0..shards).map(|_| Slab::default()).collect(),
             pipes: BTreeMap::new(),
             delay_ms_max: 0,
@@ -181,6 +245,11 @@ impl World {
             journal,
             holds_commits: false,
             outbox_bytes_max: 1 << 20,
+            level: Level::default(),
+            died: false,
+            wall_ahead_s: 0,
+            promise: None,
+            faults: BTreeMap::new(),
         }
     }
 
@@ -237,14 +306,20 @@ impl World {
         self.join_opening(grant, name, doc, false)
     }
 
-    fn join_opening(&mut self, grant: Arc<Grant>, name: &str, doc: yrs::Doc, acknowledges: bool) -> usize {
+    pub fn join_opening(
+        &mut self,
+        grant: Arc<Grant>,
+        name: &str,
+        doc: yrs::Doc,
+        acknowledges: bool,
+    ) -> usize {
         let document = DocumentName::parse(name).unwrap();
         let shards = u16::try_from(self.engines.len()).unwrap();
         let shard = DocumentId { app: grant.app, name: document.clone() }.shard(shards);
         let opening =
             Opening { document: Some(document), grant: Some(grant), acknowledges, ..Opening::default() };
         let mut socket = Socket::new(Wire::YWebsocket, "");
-        socket.replicas.push(Replica::new(name, doc));
+        socket.replicas.push(Replica { acknowledges, ..Replica::new(name, doc) });
         self.sockets.push(socket);
         // The shard that accepted it checked the token and hands it over to the document's.
         self.send(shard, shard, Letter::HandOver { socket: self.sockets.len() - 1, opening });
@@ -274,7 +349,7 @@ impl World {
         let before = self.sockets[socket].detached.remove(key);
         let (doc, clock) = before.unwrap_or_else(|| (self.new_document(), 0));
         let token = self.sockets[socket].token.clone();
-        self.sockets[socket].replicas.push(Replica { clock, ..Replica::new(key, doc) });
+        self.sockets[socket].replicas.push(Replica { clock, acknowledges: true, ..Replica::new(key, doc) });
         let replica = self.sockets[socket].replicas.len() - 1;
         self.sockets[socket].send(replica, &client::auth(&token));
         replica

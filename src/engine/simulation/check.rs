@@ -223,8 +223,8 @@ impl Schedule {
 
     /// Providers sync again: an edit that was made while they were not open is still theirs alone.
     pub fn sync_all(&mut self) {
-        self.world.holds_commits = false;
-        if std::mem::take(&mut self.world.mute) {
+        (self.world.mute, self.world.holds_commits) = (false, false);
+        if std::mem::take(&mut self.unanswered) {
             // What was not answered is asked again.
             self.world.settle();
             self.pass(Duration::from_secs(20));

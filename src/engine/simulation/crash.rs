@@ -99,6 +99,7 @@ impl World {
         let settings = self.engines[0].settings().clone();
         let seed = self.random.below(u64::MAX);
         let (journal, recovered) = Self::open_journal(shards, &settings, self.level, disk);
+        self.counted_before = self.counters();
         self.engines = engines(shards, &settings, seed, &self.newest_keys);
         self.journal = journal;
         self.ledger = Ledger::new();

@@ -22,7 +22,7 @@ impl World {
     }
 
     pub fn counters(&self) -> crate::engine::Counters {
-        let mut sum = crate::engine::Counters::default();
+        let mut sum = self.counted_before;
         for counters in self.engines.iter().map(Engine::counters) {
             sum.updates_in += counters.updates_in;
             sum.updates_parked += counters.updates_parked;

@@ -159,6 +159,7 @@ impl World {
                         None => (!promised.is_empty()).then(|| "all of it".to_owned()),
                     };
                     assert_eq!(missing, None, "{id:?} is not recovered");
+                    promised.occupied_at = Duration::ZERO;
                 }
                 (is_there || retention == Some(Retention::ForEver)).then_some((id, promised))
             })

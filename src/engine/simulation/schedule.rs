@@ -43,8 +43,9 @@ pub struct Schedule {
     /// A client said Auth for a document it took to be open. If that was denied meanwhile, Auth opened it anew, and an
     /// echo behind it may revive who left at that moment, until its time-out: the price of seeing at once who returns.
     pub renewed: bool,
-    /// A question to the control shard may never be answered.
+    /// A question to the control shard may never be answered, and may not have been asked again yet.
     pub was_mute: bool,
+    pub unanswered: bool,
     pub drained: bool,
     /// When the wall clock was set last.
     pub clock_set_at: Duration,
@@ -111,6 +112,7 @@ impl Schedule {
             half_open: Vec::new(),
             renewed: false,
             was_mute: false,
+            unanswered: false,
             drained: false,
             clock_set_at: Duration::ZERO,
         }
@@ -230,7 +232,7 @@ impl Schedule {
             }
             5 => {
                 self.world.mute = true;
-                self.was_mute = true;
+                (self.was_mute, self.unanswered) = (true, true);
                 self.world.count("mute control shard");
             }
             6 => {
@@ -250,7 +252,7 @@ impl Schedule {
         let cut = self.world.level.syncs && self.world.random.one_in(2);
         self.world.crash(if cut { Crash::PowerCut } else { Crash::Kill }, shards);
         self.half_open.clear();
-        self.was_mute = false;
+        (self.was_mute, self.unanswered) = (false, false);
         for _ in 0..self.random(6) {
             self.come_back();
         }

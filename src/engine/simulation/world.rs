@@ -19,7 +19,7 @@ use crate::auth::{Grant, KeySets, Limits, Policy, SigningKey, Verifier};
 use crate::engine::document::Document;
 use crate::engine::event::{Event, Opening, ShardIndex};
 use crate::engine::slab::Slab;
-use crate::engine::{Engine, Settings};
+use crate::engine::{Counters, Engine, Settings};
 use crate::journal::log::{Log, LogSettings};
 use crate::journal::memory::Memory;
 use crate::journal::recovery::{Recovered, RecoveredDocument};
@@ -108,6 +108,8 @@ pub struct World {
     pub(super) wall_ahead_s: i64,
     /// What the server has said that it has stored, if that is looked after.
     pub promise: Option<Promise>,
+    /// By the engines before the last crash.
+    pub(super) counted_before: Counters,
     /// What went wrong, and how often.
     pub faults: BTreeMap<&'static str, u64>,
 }
@@ -249,6 +251,7 @@ impl World {
             died: false,
             wall_ahead_s: 0,
             promise: None,
+            counted_before: Counters::default(),
             faults: BTreeMap::new(),
         }
     }

@@ -89,7 +89,7 @@ SEEDS ?= 10000
 THREADS ?= $(shell nproc)
 simulate:
 	WIRESOCKET_SEEDS=$(SEEDS) $(if $(SEED),WIRESOCKET_SEED=$(SEED)) WIRESOCKET_THREADS=$(THREADS) \
-	  $(CARGO) test -p wiresocket --lib --config profile.dev.opt-level=1 engine::simulation -- --nocapture
+	  $(CARGO) test -p wiresocket --lib engine::simulation -- --nocapture
 
 # The table of bench-peers, from runs that are made up: nothing is measured.
 test-bench:

@@ -1,5 +1,5 @@
-//! A disk for tests: it forgets what was not synced when the power goes, tears what was being written, and fails when
-//! told to.
+//! A disk for tests: it forgets what was not synced when the power goes, tears what was being written, and fails or lets
+//! its process die when told to.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -10,6 +10,7 @@ use super::schedule::{APPS, LETTERS, Schedule};
 use super::world::{LEEWAY_S, WIDE, World, app, token_of};
 use crate::auth::keys::Lookup;
 use crate::engine::behind::ANSWERS_BYTES_MAX;
+use crate::engine::link::Target;
 use crate::protocol::document::DocumentName;
 
 impl Drop for Schedule {
@@ -93,6 +94,25 @@ impl Schedule {
         }
     }
 
+    /// Nobody may write whose newest token says that he may not.
+    fn check_rights(&self) {
+        for engine in &self.world.engines {
+            for (_, session) in engine.sessions.iter() {
+                let (at, connection) = match engine.links.get(session.link).map(|link| link.target) {
+                    Some(Target::Socket(connection)) => (engine, connection),
+                    Some(Target::Shard { shard, connection }) => {
+                        (&self.world.engines[usize::from(shard)], connection)
+                    }
+                    None => panic!("a session without a link"),
+                };
+                let connection = at.connections.get(connection).expect("a session has a socket");
+                let channel = connection.channel(session.channel).expect("a session has a channel");
+                let grant = channel.grant.as_ref().expect("who is in has a token");
+                assert_eq!(session.terms.read_only, grant.permissions.read_only, "rights of {grant:?}");
+            }
+        }
+    }
+
     /// Whoever was sent away was told why, and it is so.
     fn check_reasons(&self) {
         for socket in &self.world.sockets {
@@ -171,6 +191,7 @@ impl Schedule {
     pub fn check(&mut self) {
         self.world.check_promises();
         self.check_admitted();
+        self.check_rights();
         self.check_reasons();
         self.check_written();
         let stores = !self.world.has_failed() && self.world.journal.is_some();

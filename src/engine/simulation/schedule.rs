@@ -1,15 +1,11 @@
 //! One run: what its clients and its operator do, and what goes wrong, step by step as the seed says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::client;
-use super::crash::Crash;
 use super::promise::Promise;
-use super::world::{Level, OTHER_TENANT, Random, TENANT, UNIX_S, WIDE, World, app, keys, token_of_with};
+use super::world::{Level, Random, WIDE, World};
 use crate::auth::Limits;
 use crate::engine::Settings;
 use crate::engine::event::Incoming;
@@ -27,9 +23,9 @@ pub struct Schedule {
     pub limits: Limits,
     /// Key ids that sign, and those that did.
     pub keys: Vec<String>,
-    past_keys: Vec<String>,
+    pub(super) past_keys: Vec<String>,
     /// Tokens by what is in them: signing takes a while.
-    tokens: BTreeMap<(String, u128, u64, u8), String>,
+    pub(super) tokens: BTreeMap<(String, u128, u64, u8), String>,
     /// Tokens that allow no more than to read, and those for some documents only.
     pub read_only: BTreeSet<String>,
     pub narrow: BTreeSet<String>,
@@ -142,37 +138,6 @@ impl Schedule {
         (replicas > 0).then(|| (socket, self.random(replicas)))
     }
 
-    /// One of a few tokens, so that most are in the verifiers' caches.
-    fn token(&mut self, app_of: u128) -> String {
-        let mut key = self.world.random.pick(&self.keys).clone();
-        if !self.past_keys.is_empty() && self.world.random.one_in(16) {
-            key = self.world.random.pick(&self.past_keys).clone();
-        }
-        let elapsed_s = self.world.now.unix_s.saturating_sub(UNIX_S);
-        let lives_s = (elapsed_s / 100 + 1) * 100 + [0, 100, 86_400][self.random(3)];
-        let kind = self.world.random.below(24) as u8;
-        let kind = if kind < 5 { kind } else { 0 };
-        let signed_with = (key, app_of, lives_s, kind);
-        if let Some(token) = self.tokens.get(&signed_with) {
-            return token.clone();
-        }
-        let more = match kind {
-            1 | 2 => json!({ "scope": "WireSocket.API WireSocket.ReadOnly" }),
-            3 => json!({ "documents": ["a", "b"] }),
-            4 => json!({ "scope": "WireSocket.API WireSocket.ReadOnly", "documents": ["a*"] }),
-            _ => json!({}),
-        };
-        let token = token_of_with(&signed_with.0, app(app_of), self.limits, lives_s, &more);
-        if matches!(kind, 1 | 2 | 4) {
-            self.read_only.insert(token.clone());
-        }
-        if kind > 2 {
-            self.narrow.insert(token.clone());
-        }
-        self.tokens.insert(signed_with, token.clone());
-        token
-    }
-
     pub fn step(&mut self) {
         match self.world.random.below(40) {
             0 | 1 => self.join(),
@@ -221,85 +186,8 @@ impl Schedule {
         self.note_clients();
     }
 
-    /// What may go wrong with the node, its disk, its clock and its control shard.
-    fn fault(&mut self) {
-        match self.world.random.below(8) {
-            0 | 1 => self.crash(),
-            2 | 3 if self.world.journal.is_some() => self.world.fail_disk(),
-            4 if self.world.journal.is_some() => {
-                self.world.holds_commits = true;
-                self.world.count("slow disk");
-            }
-            5 => {
-                self.world.mute = true;
-                (self.was_mute, self.unanswered) = (true, true);
-                self.world.count("mute control shard");
-            }
-            6 => {
-                let by_s = self.world.random.below(4000) as i64;
-                let by_s = if self.world.random.one_in(2) { -by_s / 10 } else { by_s };
-                self.world.set_wall_clock(by_s);
-                self.clock_set_at = self.world.now.monotonic;
-            }
-            _ => {
-                (self.world.mute, self.world.holds_commits) = (false, false);
-            }
-        }
-    }
-
-    pub fn crash(&mut self) {
-        let shards = 1 + self.random(4) as u16;
-        let cut = self.world.level.syncs && self.world.random.one_in(2);
-        self.world.crash(if cut { Crash::PowerCut } else { Crash::Kill }, shards);
-        self.half_open.clear();
-        (self.was_mute, self.unanswered) = (false, false);
-        for _ in 0..self.random(6) {
-            self.come_back();
-        }
-        self.note_clients();
-    }
-
-    /// Keys come and go, and some are taken back.
-    fn turn_keys(&mut self) {
-        match self.world.random.below(4) {
-            0 | 1 => {
-                let id = format!("k{}", 1 + self.keys.len() + self.past_keys.len());
-                self.keys.push(id);
-                self.replace_keys();
-                self.world.count("key rotation");
-            }
-            2 if self.keys.len() > 1 => {
-                let id = self.keys.remove(0);
-                self.past_keys.push(id);
-                self.replace_keys();
-            }
-            3 if self.keys.len() > 1 => {
-                let at = self.random(self.keys.len());
-                let id = self.keys.remove(at);
-                self.world.revoke(&id);
-                self.past_keys.push(id);
-                self.world.count("key revocation");
-            }
-            _ => {}
-        }
-    }
-
-    /// The shards are told, or find out when they meet a key they don't know.
-    fn replace_keys(&mut self) {
-        let ids: Vec<&str> = self.keys.iter().map(String::as_str).collect();
-        let signing = keys(&ids);
-        for tenant in [TENANT, OTHER_TENANT] {
-            let newest = self.world.newest_keys.with_tenant(tenant, signing.keys(tenant).to_vec());
-            self.world.newest_keys = Arc::new(newest);
-        }
-        if self.world.random.one_in(2) {
-            let newest = Arc::clone(&self.world.newest_keys);
-            self.world.set_keys(newest);
-        }
-    }
-
     /// Who may have written, and who may not have at some time.
-    fn note_clients(&mut self) {
+    pub(super) fn note_clients(&mut self) {
         for socket in self.world.sockets.iter().filter(|socket| socket.end.is_none()) {
             let is_reader = self.read_only.contains(&socket.token);
             let clients = if is_reader { &mut self.readers } else { &mut self.writers };
@@ -404,7 +292,7 @@ impl Schedule {
     }
 
     /// A provider that lost its socket, by its own doing or the server's, comes back with the same documents.
-    fn come_back(&mut self) {
+    pub(super) fn come_back(&mut self) {
         let lost =
             |socket: &usize| self.world.sockets[*socket].end.is_some() && !self.dropped.contains(socket);
         let sockets: Vec<usize> = (0..self.world.sockets.len()).filter(lost).collect();

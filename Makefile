@@ -2,6 +2,7 @@
 #
 #   make dev     build and run a demo node with its playground
 #   make test    install what the tests need, then lints, licences and every test
+#   make simulate  a whole node with made-up network, disk and clocks, under SEEDS=10000 seeds
 #   make bench   micro-benchmarks; bench-peers, bench-growth, bench-tokens, bench-instructions: see bench/README.md
 #   make autobahn, make fuzz, make figures: conformance, fuzzing, the figures of docs/reliability.md
 #   make crash   kill -9, loss of power, failing disks: KILLS=200 CUTS=50 SEED=…; what it measures is in docs/reliability.md
@@ -82,6 +83,15 @@ test-js: $(PLAYGROUND) $(PAGES)
 test-python: $(PYTHON_INSTALLED)
 	$(CARGO) build --bin wiresocket
 	cd tests/python && .venv/bin/python -m unittest
+
+# The simulator (src/engine/simulation), of which `make test` runs a slice. A failure says which seed, and
+# `make simulate SEED=…` repeats it. THREADS=2
+.PHONY: simulate
+SEEDS ?= 10000
+THREADS ?= $(shell nproc)
+simulate:
+	WIRESOCKET_SEEDS=$(SEEDS) $(if $(SEED),WIRESOCKET_SEED=$(SEED)) WIRESOCKET_THREADS=$(THREADS) \
+	  $(CARGO) test -p wiresocket --lib engine::simulation -- --nocapture
 
 # The table of bench-peers, from runs that are made up: nothing is measured.
 test-bench:

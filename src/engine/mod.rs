@@ -370,4 +370,6 @@ impl Engine {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod simulation;
+#[cfg(test)]
+mod tests;

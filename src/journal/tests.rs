@@ -11,7 +11,7 @@ use super::log::{Log, LogSettings, OpenError};
 use super::memory::{Faults, Memory};
 use super::recovery::Recovered;
 use super::{Command, Contents, Reply, Retention, record};
-use crate::engine::tests::world::Random;
+use crate::engine::simulation::world::Random;
 use crate::protocol::document::{AppId, DocumentId, DocumentName};
 use crate::protocol::lib0::{self, Reader};
 

@@ -1,39 +1,50 @@
-//! Everything at once, in random orders: clients of both wires open, edit, show themselves, stall, resume, leave and
-//! come back, on one to four shards, while tokens expire, keys are revoked, answers come late, time jumps, and in the end
-//! perhaps a drain; with a journal or without. What must hold then is in [`Schedule::check`] and [`World::assert_empty`].
-//!
-//! `WIRESOCKET_SCHEDULES=10000 cargo test --lib schedules` runs more; a failure prints the `WIRESOCKET_SEED` that
-//! repeats it.
+//! One run: what its clients and its operator do, and what goes wrong, step by step as the seed says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use super::client::{self, End, content};
-use super::world::{Random, UNIX_S, WIDE, World, app, token_of};
+use super::client;
+use super::promise::Promise;
+use super::world::{Level, Random, WIDE, World};
 use crate::auth::Limits;
-use crate::engine::behind::ANSWERS_BYTES_MAX;
+use crate::engine::Settings;
 use crate::engine::event::Incoming;
-use crate::engine::{Counters, Settings};
 use crate::journal::Retention;
 use crate::protocol::message::Wire;
 
-const SCHEDULES: u64 = 300;
-const STEPS: u64 = 120;
-const APPS: u128 = 2;
-const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// Two of one tenant, and one of another.
+pub const APPS: u128 = 3;
+/// All that is written in an app.
+pub const LETTERS: [&str; APPS as usize] = ["x", "y", "z"];
+pub const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-struct Schedule {
-    world: World,
-    limits: Limits,
-    revoked: bool,
+pub struct Schedule {
+    pub world: World,
+    pub limits: Limits,
+    /// Key ids that sign, and those that did.
+    pub keys: Vec<String>,
+    pub(super) past_keys: Vec<String>,
+    /// Tokens by what is in them: signing takes a while.
+    pub(super) tokens: BTreeMap<(String, u128, u64, u8), String>,
+    /// Tokens that allow no more than to read, and those for some documents only.
+    pub read_only: BTreeSet<String>,
+    pub narrow: BTreeSet<String>,
+    /// Clients that may have written at some time, and those that may not have.
+    pub writers: BTreeSet<u64>,
+    pub readers: BTreeSet<u64>,
     /// Sockets whose document lives on in another one.
-    dropped: BTreeSet<usize>,
+    pub dropped: BTreeSet<usize>,
     /// Sockets that nobody is behind any more, and of which no server has heard yet that they are gone.
-    half_open: Vec<usize>,
+    pub half_open: Vec<usize>,
     /// A client said Auth for a document it took to be open. If that was denied meanwhile, Auth opened it anew, and an
     /// echo behind it may revive who left at that moment, until its time-out: the price of seeing at once who returns.
-    renewed: bool,
+    pub renewed: bool,
+    /// A question to the control shard may never be answered, and may not have been asked again yet.
+    pub was_mute: bool,
+    pub unanswered: bool,
+    pub drained: bool,
+    /// When the wall clock was set last.
+    pub clock_set_at: Duration,
 }
 
 fn settings(random: &mut Random) -> Settings {
@@ -44,6 +55,7 @@ fn settings(random: &mut Random) -> Settings {
         close_on_token_expiry: !random.one_in(4),
         parked_bytes_max: if random.one_in(3) { 300 } else { 1 << 20 },
         documents_per_connection_max: if random.one_in(3) { 2 } else { 256 },
+        journal_backlog_bytes_max: if random.one_in(4) { 2000 } else { 64 << 20 },
         retention: match random.below(4) {
             0 => None,
             1 => Some(Retention::ForEver),
@@ -72,25 +84,37 @@ fn limits(random: &mut Random) -> Limits {
 }
 
 impl Schedule {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let shards = 1 + random.below(4) as u16;
         let settings = settings(&mut random);
         let limits = limits(&mut random);
         let delay_ms_max = [0, 5, 100, 3000][random.below(4) as usize];
-        let mut world = World::with_settings(shards, settings, seed).chaotic(delay_ms_max);
+        let level = Level { syncs: !random.one_in(4), segment_bytes: 300 + random.below(3000) };
+        let mut world = World::at_level(shards, settings, seed, level).chaotic(delay_ms_max);
         world.outbox_bytes_max = [100, 300, 1 << 20][random.below(3) as usize];
+        world.promise = Some(Promise::default());
         Self {
             world,
             limits,
-            revoked: false,
+            keys: vec!["k1".to_owned(), "k2".to_owned()],
+            past_keys: Vec::new(),
+            tokens: BTreeMap::new(),
+            read_only: BTreeSet::new(),
+            narrow: BTreeSet::new(),
+            writers: BTreeSet::new(),
+            readers: BTreeSet::new(),
             dropped: BTreeSet::new(),
             half_open: Vec::new(),
             renewed: false,
+            was_mute: false,
+            unanswered: false,
+            drained: false,
+            clock_set_at: Duration::ZERO,
         }
     }
 
-    fn random(&mut self, bound: usize) -> usize {
+    pub fn random(&mut self, bound: usize) -> usize {
         self.world.random.below(bound as u64) as usize
     }
 
@@ -114,16 +138,8 @@ impl Schedule {
         (replicas > 0).then(|| (socket, self.random(replicas)))
     }
 
-    /// One of a few tokens, so that most are in the verifiers' caches.
-    fn token(&mut self, app_of: u128) -> String {
-        let key = if self.revoked || self.world.random.one_in(2) { "k2" } else { "k1" };
-        let elapsed_s = self.world.now.unix_s - UNIX_S;
-        let lives_s = (elapsed_s / 100 + 1) * 100 + [0, 100, 86_400][self.random(3)];
-        token_of(key, app(app_of), self.limits, lives_s)
-    }
-
-    fn step(&mut self) {
-        match self.world.random.below(32) {
+    pub fn step(&mut self) {
+        match self.world.random.below(40) {
             0 | 1 => self.join(),
             2 => self.open_hocuspocus(),
             3 | 4 => self.attach(),
@@ -133,26 +149,20 @@ impl Schedule {
             14..=16 => self.show(),
             17 => self.ask(),
             18 => self.detach(),
-            19 => {
-                if let Some(socket) = self.socket() {
-                    self.world.hang_up(socket);
-                }
-            }
+            19 => self.hang_up(),
             20 if self.world.random.one_in(2) => self.lose_connection(),
-            20 => self.come_back(),
+            20 | 32 => self.come_back(),
             21 | 22 => {
                 if let Some(socket) = self.socket() {
                     self.world.sockets[socket].reads = false;
+                    self.world.count("stalled reader");
                 }
             }
             23 => self.read_again(),
             24 if self.world.random.one_in(3) => self.renew(),
             24 => self.ask(),
-            25 if !self.revoked && self.world.random.one_in(8) => {
-                self.revoked = true;
-                self.world.revoke("k1");
-            }
-            25 => self.hostile(),
+            25 if self.world.random.one_in(4) => self.hostile(),
+            25 => self.turn_keys(),
             26 => {
                 let by = Duration::from_millis(self.world.random.below(30_000));
                 self.pass(by);
@@ -163,16 +173,30 @@ impl Schedule {
             }
             28 if self.world.random.one_in(2) => self.notice_half_open(),
             28 => self.world.settle(),
+            31 => self.fault(),
             _ => {
                 for _ in 0..self.world.random.below(20) {
                     self.world.step();
                 }
             }
         }
+        if self.world.died {
+            self.crash();
+        }
+        self.note_clients();
+    }
+
+    /// Who may have written, and who may not have at some time.
+    pub(super) fn note_clients(&mut self) {
+        for socket in self.world.sockets.iter().filter(|socket| socket.end.is_none()) {
+            let is_reader = self.read_only.contains(&socket.token);
+            let clients = if is_reader { &mut self.readers } else { &mut self.writers };
+            clients.extend(socket.replicas.iter().map(client::Replica::client));
+        }
     }
 
     /// Lets time pass in which providers do what they do by themselves: renew their awareness, answer pings.
-    fn pass(&mut self, by: Duration) {
+    pub fn pass(&mut self, by: Duration) {
         self.world.pass(by);
         for socket in 0..self.world.sockets.len() {
             if !self.world.random.one_in(5) {
@@ -196,18 +220,31 @@ impl Schedule {
         self.join_as(app_of, &token, name, doc);
     }
 
-    fn join_as(&mut self, app_of: u128, token: &str, name: &str, doc: yrs::Doc) {
-        let socket = self.world.join_with(token, name, doc);
+    fn join_as(&mut self, app_of: u128, token: &str, name: &str, doc: yrs::Doc) -> Option<usize> {
+        // Its key may be taken back, or not be known yet: then the upgrade is refused.
+        let grant = self.world.engines[0].verify(self.world.now, token).ok()?;
+        let acknowledges = self.world.random.one_in(2);
+        let socket = self.world.join_opening(grant, name, doc, acknowledges);
         self.world.sockets[socket].app = app_of;
+        token.clone_into(&mut self.world.sockets[socket].token);
         let step_one = self.world.replica(socket).step_one();
         self.world.sockets[socket].send(0, &step_one);
+        Some(socket)
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(socket) = self.socket() {
+            self.world.hang_up(socket);
+            self.world.count("broken connection");
+        }
     }
 
     fn open_hocuspocus(&mut self) {
         let app_of = 1 + self.random(APPS as usize) as u128;
         let token = if self.world.random.one_in(10) { "bad".to_owned() } else { self.token(app_of) };
         let shard = self.random(self.world.engines.len()) as u16;
-        let with_grant = token != "bad" && self.world.random.one_in(4);
+        let is_good = self.world.engines[0].verify(self.world.now, &token).is_ok();
+        let with_grant = is_good && self.world.random.one_in(4);
         let socket = if with_grant {
             self.world.hocuspocus_with_grant(shard, &token)
         } else {
@@ -254,28 +291,42 @@ impl Schedule {
         }
     }
 
-    /// A provider that lost its socket, by its own doing or the server's, comes back with the same document.
-    fn come_back(&mut self) {
-        let lost = |socket: &usize| {
-            let of = &self.world.sockets[*socket];
-            of.end.is_some() && of.wire == Wire::YWebsocket && !self.dropped.contains(socket)
-        };
+    /// A provider that lost its socket, by its own doing or the server's, comes back with the same documents.
+    pub(super) fn come_back(&mut self) {
+        let lost =
+            |socket: &usize| self.world.sockets[*socket].end.is_some() && !self.dropped.contains(socket);
         let sockets: Vec<usize> = (0..self.world.sockets.len()).filter(lost).collect();
-        if sockets.is_empty() {
-            return;
+        if !sockets.is_empty() {
+            let socket = *self.world.random.pick(&sockets);
+            self.return_of(socket);
         }
-        let socket = *self.world.random.pick(&sockets);
-        self.return_of(socket);
     }
 
     fn return_of(&mut self, socket: usize) {
         self.dropped.insert(socket);
-        let (name, doc) = (self.world.replica(socket).key.clone(), self.world.replica(socket).doc.clone());
         let app_of = self.world.sockets[socket].app;
         let token = self.token(app_of);
-        let clock = self.world.replica(socket).clock;
-        self.join_as(app_of, &token, &name, doc);
-        self.world.sockets.last_mut().unwrap().replicas[0].clock = clock;
+        let left = &self.world.sockets[socket];
+        let documents: Vec<(String, yrs::Doc, u32)> =
+            left.replicas.iter().map(|of| (of.key.clone(), of.doc.clone(), of.clock)).collect();
+        if left.wire == Wire::Hocuspocus {
+            let mut detached = left.detached.clone();
+            let keys: Vec<String> = documents.iter().map(|(key, ..)| key.clone()).collect();
+            detached.extend(documents.into_iter().map(|(key, doc, clock)| (key, (doc, clock))));
+            let shard = self.random(self.world.engines.len()) as u16;
+            let back = self.world.hocuspocus(shard, &token);
+            self.world.sockets[back].app = app_of;
+            self.world.sockets[back].detached = detached;
+            for key in keys {
+                self.world.attach(back, &key);
+            }
+            return;
+        }
+        for (name, doc, clock) in documents {
+            if let Some(back) = self.join_as(app_of, &token, &name, doc) {
+                self.world.sockets[back].replicas[0].clock = clock;
+            }
+        }
     }
 
     /// A connection breaks and its provider is back before the server notices.
@@ -290,11 +341,12 @@ impl Schedule {
             self.world.sockets[socket].reads = false;
             self.world.sockets[socket].outgoing.clear();
             self.half_open.push(socket);
+            self.world.count("half-open connection");
             self.return_of(socket);
         }
     }
 
-    fn notice_half_open(&mut self) {
+    pub fn notice_half_open(&mut self) {
         for socket in std::mem::take(&mut self.half_open) {
             self.world.hang_up(socket);
         }
@@ -302,7 +354,7 @@ impl Schedule {
 
     /// A change whose text is its app's letter.
     fn change(&mut self, socket: usize, replica: usize) -> Vec<u8> {
-        let letter = if self.world.sockets[socket].app == 1 { "x" } else { "y" };
+        let letter = LETTERS[self.world.sockets[socket].app as usize - 1];
         let (kind, a, b) = (self.random(8), self.random(200) as u32, self.random(9));
         let of = &self.world.sockets[socket].replicas[replica];
         match kind {
@@ -318,6 +370,10 @@ impl Schedule {
                 let update = self.change(socket, replica);
                 if self.world.sockets[socket].replicas[replica].open {
                     self.world.sockets[socket].send_update(replica, &update);
+                    if self.world.random.one_in(8) {
+                        self.world.sockets[socket].send_update(replica, &update);
+                        self.world.count("update sent twice");
+                    }
                 }
             }
         }
@@ -361,7 +417,7 @@ impl Schedule {
         }
     }
 
-    fn read_again(&mut self) {
+    pub fn read_again(&mut self) {
         for (at, socket) in self.world.sockets.iter_mut().enumerate() {
             socket.reads = !self.half_open.contains(&at);
         }
@@ -379,6 +435,8 @@ impl Schedule {
 
     fn hostile(&mut self) {
         if let Some((socket, replica)) = self.replica() {
+            self.world.count("hostile message");
+            self.world.sockets[socket].hostile = true;
             let message = match self.random(5) {
                 0 => client::sync(2, &[0xff, 0xff, 0xff, 0x7a]),
                 1 => client::awareness(&[(1, 1, "{")]),
@@ -388,176 +446,11 @@ impl Schedule {
                     let of = &self.world.sockets[socket].replicas[replica];
                     let bomb = client::document(of.client() + 1_000_000);
                     let copy = client::Replica::new("", bomb);
-                    client::sync(2, &copy.insert(0, crate::engine::document::BOMB))
+                    let bomb = copy.insert(0, crate::engine::document::BOMB);
+                    return self.world.sockets[socket].send_update(replica, &bomb);
                 }
             };
             self.world.sockets[socket].send(replica, &message);
         }
     }
-
-    /// Bounds that hold at every moment.
-    fn check_bounds(&self) {
-        for engine in &self.world.engines {
-            let settings = engine.settings();
-            for (_, room) in engine.rooms.iter() {
-                assert!(room.document.parked_bytes() <= settings.parked_bytes_max, "parked bytes");
-            }
-            for (_, link) in engine.links.iter() {
-                assert!(link.frames.len() < ANSWERS_BYTES_MAX + (1 << 20), "queued answers");
-            }
-            assert!(engine.held_bytes() <= 64 << 10, "held messages");
-        }
-        for socket in &self.world.sockets {
-            let bound = self.world.outbox_bytes_max + (64 << 10);
-            assert!(socket.incoming.len() < bound, "{} bytes wait for one client", socket.incoming.len());
-        }
-    }
-
-    /// Nobody has to ask for what others wrote: whoever reads has all that the server has.
-    fn check_nothing_missed(&mut self) {
-        for at in 0..self.world.sockets.len() {
-            for replica in 0..self.world.sockets[at].replicas.len() {
-                let socket = &self.world.sockets[at];
-                let of = &socket.replicas[replica];
-                if socket.end.is_some() || !of.open {
-                    continue;
-                }
-                let state = |doc: &yrs::Doc| yrs::ReadTxn::state_vector(&yrs::Transact::transact(doc));
-                let (mine, app_of) = (state(&of.doc), app(socket.app));
-                let name = of.key.split('\0').next().unwrap().to_owned();
-                let server = state(&self.world.server_document(app_of, &name).expect("somebody is in it"));
-                for (client, clock) in server.iter() {
-                    assert!(mine.get(client) >= *clock, "socket {at} missed what {client} wrote in {name}");
-                }
-            }
-        }
-    }
-
-    /// What must hold once everybody reads and nothing is under way.
-    fn check(&mut self) {
-        let mut present: BTreeMap<(u128, String), Vec<(usize, usize)>> = BTreeMap::new();
-        for (at, socket) in self.world.sockets.iter().enumerate() {
-            assert!(socket.end.is_some() || socket.place.is_some(), "a socket is lost between shards");
-            assert!(socket.end.is_some() || socket.outgoing.is_empty());
-            for (replica_at, replica) in socket.replicas.iter().enumerate() {
-                let letter = if socket.app == 1 { 'y' } else { 'x' };
-                assert!(!replica.text().contains(letter), "text of the other app");
-                if socket.end.is_none() && replica.open {
-                    let name = replica.key.split('\0').next().unwrap().to_owned();
-                    present.entry((socket.app, name)).or_default().push((at, replica_at));
-                    assert_eq!(replica.unacknowledged, 0, "socket {at}, {:?}", replica.key);
-                }
-            }
-        }
-        for ((app_of, name), replicas) in present {
-            let server = self.world.server_document(app(app_of), &name).expect("somebody is in it");
-            let expected = content(&server);
-            for &(socket, replica) in &replicas {
-                let doc = &self.world.sockets[socket].replicas[replica].doc;
-                assert_eq!(content(doc), expected, "app {app_of}, document {name}, socket {socket}");
-            }
-            self.check_presence(&replicas);
-        }
-    }
-
-    /// Everybody whom somebody in a document sees is there.
-    fn check_presence(&self, replicas: &[(usize, usize)]) {
-        let of = |&(socket, replica): &(usize, usize)| &self.world.sockets[socket].replicas[replica];
-        let clients: BTreeSet<u64> = replicas.iter().map(|at| of(at).client()).collect();
-        for at in replicas.iter().filter(|_| !self.renewed) {
-            for seen in of(at).here() {
-                assert!(clients.contains(&seen), "{at:?} sees {seen}, who left");
-            }
-        }
-    }
-
-    /// Providers sync again: an edit that was made while they were not open is still theirs alone.
-    fn sync_all(&mut self) {
-        self.notice_half_open();
-        self.read_again();
-        self.world.settle();
-        self.world.pass(Duration::from_millis(50));
-        self.world.settle();
-        self.check_nothing_missed();
-        for socket in 0..self.world.sockets.len() {
-            for replica in 0..self.world.sockets[socket].replicas.len() {
-                let of = &self.world.sockets[socket].replicas[replica];
-                if of.open && self.world.sockets[socket].end.is_none() {
-                    let none = yrs::StateVector::default();
-                    let whole = yrs::ReadTxn::encode_diff_v1(&yrs::Transact::transact(&of.doc), &none);
-                    self.world.sockets[socket].send_update(replica, &whole);
-                    let step_one = self.world.sockets[socket].replicas[replica].step_one();
-                    self.world.sockets[socket].send(replica, &step_one);
-                }
-            }
-        }
-        self.world.settle();
-        // What had to wait for another turn, or for the answer of the ledger.
-        self.world.pass(Duration::from_millis(50));
-        self.world.settle();
-    }
-
-    fn finish(&mut self) {
-        if self.world.random.one_in(3) {
-            self.world.drain(Duration::from_secs(10));
-            self.world.pass_s(30);
-            assert!(self.world.engines.iter().all(|engine| engine.is_drained()));
-            let open = self.world.sockets.iter().filter(|socket| socket.end.is_none()).count();
-            assert_eq!(open, 0, "sockets survive the drain");
-        }
-        for socket in 0..self.world.sockets.len() {
-            self.world.hang_up(socket);
-        }
-        self.world.settle();
-        self.world.pass_s(200);
-        self.world.assert_empty();
-        for socket in &self.world.sockets {
-            let known = matches!(&socket.end, Some(End::ByClient | End::ByServer(_)));
-            assert!(known && socket.place.is_none(), "every socket ends");
-        }
-    }
-}
-
-fn run(seed: u64) -> Counters {
-    let mut schedule = Schedule::new(seed);
-    for step in 0..STEPS {
-        schedule.step();
-        schedule.check_bounds();
-        if step % 40 == 39 {
-            schedule.sync_all();
-            schedule.check();
-        }
-    }
-    schedule.finish();
-    schedule.world.counters()
-}
-
-#[test]
-#[allow(clippy::disallowed_methods)] // the seed is the developer's to choose
-fn whatever_the_order_of_events_the_invariants_hold() {
-    let number = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
-    let (first, count) = match number("WIRESOCKET_SEED") {
-        Some(seed) => (seed, 1),
-        None => (1, number("WIRESOCKET_SCHEDULES").unwrap_or(SCHEDULES)),
-    };
-    let (mut resyncs, mut parked, mut panics) = (0, 0, 0);
-    for seed in first..first + count {
-        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            Ok(counters) => {
-                resyncs += counters.resyncs;
-                parked += counters.updates_parked;
-                panics += counters.crdt_panics;
-            }
-            Err(panic) => {
-                eprintln!("repeat it with WIRESOCKET_SEED={seed}");
-                resume_unwind(panic);
-            }
-        }
-    }
-    // Orders of events that never get to the rare paths would say nothing of them.
-    let reached = [resyncs, parked, panics].iter().all(|times| *times >= count / 20);
-    assert!(
-        reached,
-        "{resyncs} resyncs, {parked} parked updates and {panics} fenced panics in {count} schedules"
-    );
 }

@@ -17,6 +17,8 @@ use crate::protocol::message::{self, Wire};
 pub enum End {
     ByClient,
     ByServer(Refusal),
+    /// The node went down.
+    Lost,
 }
 
 /// What the server said about one document.
@@ -45,8 +47,18 @@ pub struct Replica {
     pub clock: u32,
     /// The server let it in (for y-websocket: said anything).
     pub open: bool,
+    /// It hears which of its updates are stored.
+    pub acknowledges: bool,
     /// Messages that the server owes a SyncStatus for.
     pub unacknowledged: usize,
+    /// The updates among them.
+    pub pending: Vec<Vec<u8>>,
+    /// What the server has said is stored: providers say so when nothing is owed any more.
+    pub stored: Vec<Vec<u8>>,
+    /// One of what is owed was refused.
+    pub refused: bool,
+    /// It can't tell any more what an acknowledgement is for.
+    pub uncertain: bool,
     pub denied: Option<String>,
     /// It was told that it may only read.
     pub read_only: bool,
@@ -75,6 +87,8 @@ pub struct Socket {
     pub pongs: usize,
     /// Which app its token is for, where a test cares.
     pub app: u128,
+    /// Its client means harm.
+    pub hostile: bool,
     /// The token its replicas say Auth with.
     pub token: String,
 }
@@ -138,7 +152,12 @@ impl Replica {
             present: BTreeMap::new(),
             clock: 0,
             open: false,
+            acknowledges: false,
             unacknowledged: 0,
+            pending: Vec::new(),
+            stored: Vec::new(),
+            refused: false,
+            uncertain: false,
             denied: None,
             read_only: false,
             silent: false,
@@ -226,8 +245,11 @@ impl Replica {
         match (reader.byte().unwrap(), reader.byte().unwrap()) {
             (0, 0) => {
                 let state = yrs::StateVector::decode_v1(reader.var_bytes().unwrap()).unwrap();
-                answers.push(sync(1, &self.doc.transact().encode_diff_v1(&state)));
-                self.unacknowledged += usize::from(wire == Wire::Hocuspocus && !self.silent);
+                let diff = self.doc.transact().encode_diff_v1(&state);
+                answers.push(sync(1, &diff));
+                if !self.silent {
+                    self.owed(diff);
+                }
                 self.said.push(Said::StepOne);
             }
             (0, step @ (1 | 2)) => {
@@ -251,6 +273,8 @@ impl Replica {
                 let reason = reader.var_str().unwrap().to_owned();
                 self.open = false;
                 self.unacknowledged = 0;
+                self.pending.clear();
+                self.uncertain = true;
                 self.present.clear();
                 self.denied = Some(reason.clone());
                 self.said.push(Said::Denied(reason));
@@ -269,7 +293,7 @@ impl Replica {
                 answers.push(awareness(&[(self.client(), self.clock, "{}")]));
             }
             (8, status) => {
-                self.unacknowledged = self.unacknowledged.saturating_sub(1);
+                self.acknowledged(status == 1);
                 self.said.push(Said::Status(status == 1));
             }
             other => panic!("the server never says {other:?}"),
@@ -278,6 +302,25 @@ impl Replica {
             self.open = true;
         }
         if self.silent { Vec::new() } else { answers }
+    }
+
+    /// An update is sent.
+    fn owed(&mut self, update: Vec<u8>) {
+        if self.acknowledges {
+            self.unacknowledged += 1;
+            self.pending.push(update);
+        }
+    }
+
+    fn acknowledged(&mut self, stored: bool) {
+        self.unacknowledged = self.unacknowledged.saturating_sub(1);
+        self.refused |= !stored;
+        if self.unacknowledged == 0 {
+            let pending = std::mem::take(&mut self.pending);
+            if !std::mem::take(&mut self.refused) && !self.uncertain {
+                self.stored.extend(pending);
+            }
+        }
     }
 
     /// As y-protocols does it, and like the providers it sends back what it took from others.
@@ -326,6 +369,7 @@ impl Socket {
             pings: 0,
             pongs: 0,
             app: 1,
+            hostile: false,
             token: token.to_owned(),
         }
     }
@@ -348,9 +392,9 @@ impl Socket {
         self.outgoing.push_back(frame);
     }
 
-    /// Queues an update, for which a Hocuspocus client expects an acknowledgement.
+    /// Queues an update, for which many a client expects an acknowledgement.
     pub fn send_update(&mut self, replica: usize, update: &[u8]) {
-        self.replicas[replica].unacknowledged += usize::from(self.wire == Wire::Hocuspocus);
+        self.replicas[replica].owed(update.to_vec());
         self.send(replica, &sync(2, update));
     }
 

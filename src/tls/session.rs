@@ -1,0 +1,240 @@
+//! One connection's TLS: bytes of the wire in, plain bytes out, and back. No I/O here.
+//!
+//! A session that waits holds no buffer: what comes in is decrypted in the caller's, and only the beginning of a record
+//! that is not whole is kept.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
+};
+use rustls::{Error, HandshakeKind};
+
+/// Plain bytes come to the front of the buffer while records behind are still read: this much room lets the first record's
+/// come before it. More than any record holds.
+const FRONT_BYTES: usize = 17 << 10;
+
+/// The least that a buffer must have: the front, and a record with its header.
+pub const BUFFER_BYTES_MIN: usize = FRONT_BYTES + (18 << 10);
+
+/// What a record may hold (RFC 8446 section 5.1), and more than it may grow by.
+const RECORD_BYTES: usize = 16 << 10;
+const OVERHEAD_BYTES: usize = 64;
+
+/// The server's side of a TLS connection.
+pub struct Session {
+    connection: UnbufferedServerConnection,
+    /// What came and could not be used yet.
+    unfinished: Vec<u8>,
+    /// What must be sent before anything else: parts of the handshake, alerts.
+    pub output: Vec<u8>,
+    /// The other side has said that nothing more will come.
+    pub peer_is_done: bool,
+    /// Why the connection is over, if it broke.
+    pub failure: Option<Error>,
+}
+
+/// What is left to do with a state of rustls's.
+enum Step {
+    Again,
+    Done,
+}
+
+impl Session {
+    /// # Errors
+    /// If the configuration can't be used.
+    pub fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
+        let connection = UnbufferedServerConnection::new(config)?;
+        Ok(Self {
+            connection,
+            unfinished: Vec::new(),
+            output: Vec::new(),
+            peer_is_done: false,
+            failure: None,
+        })
+    }
+
+    /// The same with bytes that were read before it was known what they are.
+    ///
+    /// # Errors
+    /// If the configuration can't be used.
+    pub fn beginning_with(config: Arc<ServerConfig>, bytes: &[u8]) -> Result<Self, Error> {
+        Ok(Self { unfinished: bytes.to_vec(), ..Self::new(config)? })
+    }
+
+    /// How the handshake went; `None` while it goes on.
+    #[must_use]
+    pub fn handshake(&self) -> Option<HandshakeKind> {
+        if self.connection.is_handshaking() { None } else { self.connection.handshake_kind() }
+    }
+
+    /// Where in `buffer` (of [`BUFFER_BYTES_MIN`] or more) the next bytes of the wire belong. Empty if what is there is too
+    /// much for one message of a handshake.
+    pub fn room<'a>(&self, buffer: &'a mut [u8]) -> &'a mut [u8] {
+        let start = FRONT_BYTES + self.unfinished.len();
+        buffer.get_mut(start..).unwrap_or_default()
+    }
+
+    /// Takes in `count` bytes that were put into [`Self::room`]. The plain bytes are then at the front of the buffer; how
+    /// many is returned. [`Self::output`] may have grown.
+    ///
+    /// # Errors
+    /// If the connection can't go on: send what is in [`Self::output`], then close.
+    pub fn receive(&mut self, buffer: &mut [u8], count: usize) -> Result<usize, Error> {
+        let outcome = self.decrypt(buffer, count);
+        if let Err(error) = &outcome {
+            self.failure.get_or_insert_with(|| error.clone());
+        }
+        outcome
+    }
+
+    fn decrypt(&mut self, buffer: &mut [u8], count: usize) -> Result<usize, Error> {
+        let end = FRONT_BYTES + self.unfinished.len() + count;
+        if end > buffer.len() {
+            return Err(Error::General("more bytes than there is room for".to_owned()));
+        }
+        buffer[FRONT_BYTES..][..self.unfinished.len()].copy_from_slice(&self.unfinished);
+        self.unfinished = Vec::new();
+        let (mut start, mut plain) = (FRONT_BYTES, 0);
+        let mut failure = None;
+        loop {
+            let (front, wire) = buffer[..end].split_at_mut(start);
+            let UnbufferedStatus { discard, state } = self.connection.process_tls_records(wire);
+            let step = match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let payload = record?.payload;
+                        let room = front.get_mut(plain..plain + payload.len());
+                        let room = room.ok_or_else(|| Error::General("a record too large".to_owned()))?;
+                        room.copy_from_slice(payload);
+                        plain += payload.len();
+                    }
+                    Step::Again
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.output),
+                // After a failure there was only the alert to be had.
+                Ok(_) if failure.is_some() => Step::Done,
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    Step::Again
+                }
+                Ok(ConnectionState::PeerClosed) => {
+                    self.peer_is_done = true;
+                    Step::Again
+                }
+                Ok(ConnectionState::Closed) => {
+                    self.peer_is_done = true;
+                    Step::Done
+                }
+                Ok(_) => Step::Done,
+                Err(_) if failure.is_some() => Step::Done,
+                // Once more: the alert that says so is to be had then.
+                Err(error) => {
+                    failure = Some(error);
+                    Step::Again
+                }
+            };
+            start += discard;
+            if matches!(step, Step::Done) {
+                break;
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => {
+                if start < end && !self.peer_is_done {
+                    self.unfinished = buffer[start..end].to_vec();
+                }
+                Ok(plain)
+            }
+        }
+    }
+
+    /// Appends what is to be sent for these plain bytes to `out`, behind [`Self::output`].
+    ///
+    /// # Errors
+    /// If the connection can't send any more.
+    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        if plain.is_empty() {
+            return Ok(());
+        }
+        let room = plain.len() + (plain.len() / RECORD_BYTES + 1) * OVERHEAD_BYTES;
+        self.write(out, room, |connection, room| connection.encrypt(plain, room))
+    }
+
+    /// Appends the alert that says that nothing more will come.
+    pub fn say_goodbye(&mut self, out: &mut Vec<u8>) {
+        // A connection that can't say it has nobody left to say it to.
+        let _ = self.write(out, OVERHEAD_BYTES, |connection, room| connection.queue_close_notify(room));
+    }
+
+    fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        room: usize,
+        mut encode_into: impl FnMut(
+            &mut WriteTraffic<'_, ServerConnectionData>,
+            &mut [u8],
+        ) -> Result<usize, EncryptError>,
+    ) -> Result<(), Error> {
+        out.append(&mut self.output);
+        loop {
+            // What is unfinished has been looked at already: nothing more is read of it.
+            let UnbufferedStatus { discard, state } =
+                self.connection.process_tls_records(&mut self.unfinished);
+            let step = match state? {
+                ConnectionState::WriteTraffic(mut traffic) => {
+                    let start = out.len();
+                    out.resize(start + room, 0);
+                    let written = match encode_into(&mut traffic, &mut out[start..]) {
+                        Err(EncryptError::InsufficientSize(needed)) => {
+                            out.resize(start + needed.required_size, 0);
+                            encode_into(&mut traffic, &mut out[start..])
+                        }
+                        written => written,
+                    };
+                    out.truncate(start + *written.as_ref().unwrap_or(&0));
+                    written.map_err(|error| Error::General(error.to_string()))?;
+                    Step::Done
+                }
+                ConnectionState::EncodeTlsData(data) => encode(data, out),
+                ConnectionState::TransmitTlsData(data) => {
+                    data.done();
+                    Step::Again
+                }
+                ConnectionState::PeerClosed => {
+                    self.peer_is_done = true;
+                    Step::Again
+                }
+                _ => return Err(Error::General("the connection takes no data now".to_owned())),
+            };
+            self.unfinished.drain(..discard);
+            if matches!(step, Step::Done) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) -> Step {
+    let start = out.len();
+    if let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) {
+        out.resize(start + needed.required_size, 0);
+        if data.encode(&mut out[start..]).is_err() {
+            out.truncate(start);
+        }
+    }
+    Step::Again
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("handshake", &self.handshake())
+            .field("unfinished", &self.unfinished.len())
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
+    }
+}

@@ -23,7 +23,7 @@ const NO_DESCRIPTOR_PAUSE: Duration = Duration::from_millis(200);
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// For whoever speaks plain HTTP where TLS is spoken.
-const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 58\r\nConnection: close\r\n\r\n\
+const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 61\r\nConnection: close\r\n\r\n\
     This port speaks TLS: use https:// or wss:// instead of http\n";
 
 impl Shard {

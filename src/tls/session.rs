@@ -83,6 +83,9 @@ impl Session {
     /// # Errors
     /// If the connection can't go on: send what is in [`Self::output`], then close.
     pub fn receive(&mut self, buffer: &mut [u8], count: usize) -> Result<usize, Error> {
+        if let Some(error) = &self.failure {
+            return Err(error.clone());
+        }
         let outcome = self.decrypt(buffer, count);
         if let Err(error) = &outcome {
             self.failure.get_or_insert_with(|| error.clone());
@@ -179,9 +182,14 @@ impl Session {
             &mut [u8],
         ) -> Result<usize, EncryptError>,
     ) -> Result<(), Error> {
+        if let Some(error) = &self.failure {
+            // rustls must not be asked again: it remembers places in a buffer that is gone.
+            return Err(error.clone());
+        }
         out.append(&mut self.output);
         loop {
-            // What is unfinished has been looked at already: nothing more is read of it.
+            // What is unfinished has been looked at already: nothing more is read of it. But it must be there, since
+            // rustls remembers places in it.
             let UnbufferedStatus { discard, state } =
                 self.connection.process_tls_records(&mut self.unfinished);
             let step = match state? {
@@ -236,5 +244,167 @@ impl fmt::Debug for Session {
             .field("unfinished", &self.unfinished.len())
             .field("failure", &self.failure)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::crypto::ring::default_provider;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::version::{TLS12, TLS13};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+
+    use super::*;
+
+    struct Pair {
+        server: Arc<ServerConfig>,
+        client: Arc<ClientConfig>,
+        buffer: Vec<u8>,
+    }
+
+    impl Pair {
+        fn of(version: &'static SupportedProtocolVersion) -> Self {
+            let key = KeyPair::generate().unwrap();
+            let certificate =
+                CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+            let mut roots = RootCertStore::empty();
+            roots.add(certificate.der().clone()).unwrap();
+            let provider = Arc::new(default_provider());
+            let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate.der().clone()], key)
+                .unwrap();
+            let client = ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            Self { server: Arc::new(server), client: Arc::new(client), buffer: vec![0; 64 << 10] }
+        }
+
+        fn begin(&self) -> (Session, ClientConnection) {
+            let name = ServerName::try_from("a.example").unwrap();
+            let client = ClientConnection::new(Arc::clone(&self.client), name).unwrap();
+            (Session::new(Arc::clone(&self.server)).unwrap(), client)
+        }
+
+        /// Plain bytes that come of these, given in parts of so many.
+        fn give(&mut self, session: &mut Session, bytes: &[u8], part: usize) -> Result<Vec<u8>, Error> {
+            let mut plain = Vec::new();
+            for bytes in bytes.chunks(part) {
+                session.room(&mut self.buffer)[..bytes.len()].copy_from_slice(bytes);
+                let count = session.receive(&mut self.buffer, bytes.len())?;
+                plain.extend_from_slice(&self.buffer[..count]);
+            }
+            Ok(plain)
+        }
+
+        fn handshake(&mut self, part: usize) -> (Session, ClientConnection) {
+            let (mut session, mut client) = self.begin();
+            while client.is_handshaking() || session.handshake().is_none() {
+                self.give(&mut session, &flight(&mut client), part).unwrap();
+                let output = std::mem::take(&mut session.output);
+                take(&mut client, &output);
+            }
+            (session, client)
+        }
+    }
+
+    fn flight(client: &mut ClientConnection) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    fn take(client: &mut ClientConnection, mut bytes: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::new();
+        while !bytes.is_empty() {
+            client.read_tls(&mut bytes).unwrap();
+            client.process_new_packets().unwrap();
+            let _ = std::io::Read::read_to_end(&mut client.reader(), &mut plain);
+        }
+        plain
+    }
+
+    #[test]
+    fn bytes_pass_both_ways_however_they_are_cut() {
+        for version in [&TLS12, &TLS13] {
+            let mut pair = Pair::of(version);
+            for part in [1, 7, 1000, 40_000] {
+                let (mut session, mut client) = pair.handshake(part);
+                let sent: Vec<u8> = (0..50_000u32).map(|n| (n % 251) as u8).collect();
+                client.set_buffer_limit(None);
+                std::io::Write::write_all(&mut client.writer(), &sent).unwrap();
+                let received = pair.give(&mut session, &flight(&mut client), part).unwrap();
+                assert!(
+                    received == sent && session.unfinished.is_empty() && session.unfinished.capacity() == 0
+                );
+                let mut out = Vec::new();
+                session.seal(&sent, &mut out).unwrap();
+                session.say_goodbye(&mut out);
+                assert!(take(&mut client, &out) == sent);
+                client.send_close_notify();
+                pair.give(&mut session, &flight(&mut client), part).unwrap();
+                assert!(session.peer_is_done);
+            }
+        }
+    }
+
+    #[test]
+    fn new_keys_are_taken_while_a_record_is_not_whole() {
+        let mut pair = Pair::of(&TLS13);
+        let (mut session, mut client) = pair.handshake(1000);
+        for round in 0..20 {
+            client.refresh_traffic_keys().unwrap();
+            std::io::Write::write_all(&mut client.writer(), b"hello").unwrap();
+            let bytes = flight(&mut client);
+            let (first, rest) = bytes.split_at(round % bytes.len());
+            let mut plain = pair.give(&mut session, first, 1000).unwrap();
+            let mut out = Vec::new();
+            session.seal(b"meanwhile", &mut out).unwrap();
+            assert_eq!(take(&mut client, &out), b"meanwhile");
+            plain.extend(pair.give(&mut session, rest, 1000).unwrap());
+            assert_eq!(plain, b"hello");
+        }
+    }
+
+    #[test]
+    fn a_wrong_byte_anywhere_ends_the_connection_and_nothing_else() {
+        for version in [&TLS12, &TLS13] {
+            let mut pair = Pair::of(version);
+            let (_, mut client) = pair.begin();
+            let hello = flight(&mut client);
+            for part in [5, 40_000] {
+                for (at, mask) in (0..hello.len()).flat_map(|at| [(at, 0x01), (at, 0x80), (at, 0xff)]) {
+                    let mut wrong = hello.clone();
+                    wrong[at] ^= mask;
+                    let mut session = Session::new(Arc::clone(&pair.server)).unwrap();
+                    let mut out = Vec::new();
+                    let outcome = pair.give(&mut session, &wrong, part);
+                    assert_eq!(outcome.is_err(), session.failure.is_some());
+                    assert!(session.seal(b"x", &mut out).is_err() && outcome.unwrap_or_default().is_empty());
+                    session.say_goodbye(&mut out);
+                    assert!(pair.give(&mut session, &hello, part).is_err() || session.failure.is_none());
+                }
+            }
+            for at in 0..60 {
+                let (mut session, mut client) = pair.handshake(40_000);
+                std::io::Write::write_all(&mut client.writer(), &[7; 38]).unwrap();
+                let mut wrong = flight(&mut client);
+                wrong[at] ^= 0x80;
+                let outcome = pair.give(&mut session, &wrong, 40_000);
+                // A length that is too long waits for the rest.
+                assert!(outcome.is_err() || outcome.is_ok_and(|plain| plain.is_empty()), "{at}");
+                let mut out = Vec::new();
+                let _ = session.seal(b"x", &mut out);
+                session.say_goodbye(&mut out);
+            }
+        }
     }
 }

@@ -16,6 +16,10 @@ use crate::tls::Session;
 /// Connections taken from the backlog in one turn, so that a storm does not starve who is in.
 const ACCEPTS_PER_TURN: usize = 64;
 
+/// Reads of TLS handshakes in one turn: with an RSA key each may take a millisecond, and who is in waits for them. The
+/// rest is still there to be read in the next turn.
+const TLS_READS_PER_TURN: usize = 16;
+
 /// How long to leave the backlog alone when the process has no descriptor left.
 const NO_DESCRIPTOR_PAUSE: Duration = Duration::from_millis(200);
 
@@ -101,6 +105,13 @@ impl Shard {
 
     pub(super) fn handshake_readable(&mut self, now: Now, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
+        let Stage::Handshake(handshake) = &socket.stage else { return };
+        if matches!(handshake.expects, Expects::Tls | Expects::First(Port::Tls)) {
+            if self.tls_reads == TLS_READS_PER_TURN {
+                return;
+            }
+            self.tls_reads += 1;
+        }
         let outcome = socket.read(&mut self.scratch);
         self.handshake_read(now, key, outcome);
     }

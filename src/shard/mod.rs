@@ -134,6 +134,8 @@ struct Shard {
     /// The process is out of descriptors: accept again from then on.
     accept_again_at: Option<Duration>,
     sockets: Slab<Socket>,
+    /// Of handshakes, in this turn.
+    tls_reads: usize,
     /// Sockets that are still in their handshake.
     handshakes: usize,
     /// Handshakes that wait for the control shard.
@@ -195,6 +197,7 @@ impl Shard {
             listening: true,
             accept_again_at: None,
             sockets: Slab::default(),
+            tls_reads: 0,
             handshakes: 0,
             awaiting: FxHashMap::default(),
             deadlines: BinaryHeap::new(),
@@ -224,6 +227,7 @@ impl Shard {
             self.mailbox.awake();
             let began = Instant::now();
             let now = self.now(began);
+            self.tls_reads = 0;
             for event in &ready {
                 match *event {
                     Ready::Listener(number) => self.accept(now, number),

@@ -117,8 +117,6 @@ impl Session {
                     Step::Again
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.output),
-                // After a failure there was only the alert to be had.
-                Ok(_) if failure.is_some() => Step::Done,
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
                     Step::Again
@@ -132,15 +130,15 @@ impl Session {
                     Step::Done
                 }
                 Ok(_) => Step::Done,
-                Err(_) if failure.is_some() => Step::Done,
-                // Once more: the alert that says so is to be had then.
                 Err(error) => {
-                    failure = Some(error);
+                    failure.get_or_insert(error);
                     Step::Again
                 }
             };
             start += discard;
-            if matches!(step, Step::Done) {
+            // After a failure there is only the alert that says so to be had. Asked for more, rustls would read the
+            // wrong bytes again.
+            if matches!(step, Step::Done) || (failure.is_some() && !self.connection.wants_write()) {
                 break;
             }
         }
@@ -399,8 +397,9 @@ mod tests {
                 let mut wrong = flight(&mut client);
                 wrong[at] ^= 0x80;
                 let outcome = pair.give(&mut session, &wrong, 40_000);
-                // A length that is too long waits for the rest.
-                assert!(outcome.is_err() || outcome.is_ok_and(|plain| plain.is_empty()), "{at}");
+                // A length that is too long waits for the rest; a record's minor version says nothing.
+                let harmless = |plain: Vec<u8>| plain.is_empty() || (at == 2 && plain == [7; 38]);
+                assert!(outcome.is_err() || outcome.is_ok_and(harmless), "{at}");
                 let mut out = Vec::new();
                 let _ = session.seal(b"x", &mut out);
                 session.say_goodbye(&mut out);

@@ -3,13 +3,12 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import https from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import tls from 'node:tls'
 import { promisify } from 'node:util'
-import { KINDS, allSynced, open, sameText } from '../harness/clients.mjs'
+import { KINDS, allSynced, open, sameText, trusted } from '../harness/clients.mjs'
 import { freshName, startNode } from '../harness/server.mjs'
 
 let directory
@@ -23,13 +22,11 @@ before(async () => {
   await promisify(execFile)('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes',
     '-subj', '/CN=test', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '30', '-out', certificate, '-keyout', key])
   ca = await readFile(certificate)
-  // The providers' WebSockets go through it.
-  https.globalAgent.options.ca = ca
+  trusted.push(ca)
   node = await startNode({ tls: { certificate, private_key: key } })
   token = await node.mint()
 })
 after(async () => {
-  delete https.globalAgent.options.ca
   await node?.stop()
   await rm(directory, { recursive: true })
 })

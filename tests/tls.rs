@@ -128,7 +128,7 @@ fn each_port_says_what_it_is_for() {
     assert!(answer.text().contains("https://"), "{}", answer.text());
     let mut stream = http::connect(plaintext(&server));
     stream.write_all(&[0x16, 3, 1, 0, 5]).expect("sent");
-    assert_eq!(http::read_to_end(&mut stream), b"");
+    assert_eq!(Response::parse(&http::read_to_end(&mut stream)).status, 400);
     server.wait_for_log("the plain port's line", |entry| {
         entry["message"]
             .as_str()

@@ -75,6 +75,8 @@ async fn handshake(acceptor: TlsAcceptor, mut tcp: TcpStream, peer: SocketAddr) 
         if first[0].is_ascii_uppercase() {
             tcp.write_all(SPEAK_TLS).await?;
             tcp.shutdown().await?;
+            // Closing with bytes unread would send a reset, which may overtake the answer.
+            tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await?;
             return Err(io::Error::other("it speaks plain HTTP"));
         }
         acceptor.accept(tcp).await

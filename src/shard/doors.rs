@@ -170,8 +170,8 @@ impl Shard {
                     }
                 },
                 (Expects::First(Port::Plain), Some(&TLS_HANDSHAKE)) => {
-                    tracing::info!(%peer, "connection closed: it speaks TLS, and this port plain HTTP; use ws:// or http:// here, or set [tls]");
-                    return self.drop_socket(key);
+                    tracing::info!(%peer, "it speaks TLS, and this port plain HTTP: use ws:// or http:// here, or set [tls]");
+                    Expects::Request // and that it is none
                 }
                 (Expects::First(Port::Plain), _) => Expects::Request,
                 (Expects::First(Port::Tls), Some(&TLS_HANDSHAKE)) => return self.begin_tls(now, key),

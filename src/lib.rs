@@ -12,6 +12,7 @@
 //! | [`shard`] | no | the loop of one core: sockets, handshakes, hand-overs, mailboxes |
 //! | [`control`] | no | what is global to a node: HTTP, keys, ledger, metrics |
 //! | [`dashboard`] | no | tenants, apps, plans, keys, OAuth 2 tokens, on SQLite or PostgreSQL |
+//! | [`tls`] | no | certificates from files, and a connection's encryption |
 //! | [`config`] | no | TOML to validated types |
 //! | [`node`], [`dev`] | no | start-up, reload and shutdown of the whole |
 //! | [`mint`] | no | `wiresocket token`: tokens and key pairs for operators |
@@ -36,3 +37,4 @@ pub mod protocol;
 pub mod secret_file;
 pub mod shard;
 pub mod time;
+pub mod tls;

@@ -168,7 +168,9 @@ fn run_dashboard(file: &Path) -> ExitCode {
     }
     match dashboard::run(config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ dashboard::ServeError::Open(_)) => wrong_configuration(&error),
+        Err(error @ (dashboard::ServeError::Open(_) | dashboard::ServeError::Tls(_))) => {
+            wrong_configuration(&error)
+        }
         Err(error) => failed(&error),
     }
 }

@@ -37,6 +37,7 @@ use crate::logging::LogLevelHandle;
 use crate::secret_file;
 use crate::shard::mailbox::{Letter, Mailbox, Sender, mailbox};
 use crate::shard::{self, Setup};
+use crate::tls::{self, CertificateError, Identity};
 
 /// Connections that may wait in the kernel until a shard accepts them (`net.core.somaxconn` caps it).
 const BACKLOG: i32 = 4096;
@@ -56,6 +57,12 @@ pub enum NodeError {
     Layout(#[from] LayoutError),
     #[error("cannot listen on {address}: {source}; choose another node.listen, or stop what listens there")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error(
+        "cannot listen on {address}: {source}; choose another node.plaintext_listen, or stop what listens there"
+    )]
+    ListenPlaintext { address: SocketAddr, source: io::Error },
+    #[error("TLS: {0}")]
+    Tls(#[from] CertificateError),
     #[error("cannot make a shard's mailbox: {0}; raise the limit on open files (LimitNOFILE)")]
     Mailbox(#[source] io::Error),
     #[error(
@@ -90,6 +97,7 @@ impl NodeError {
         matches!(
             self,
             Self::Layout(_)
+                | Self::Tls(_)
                 | Self::LockedMemory { .. }
                 | Self::Control(control::StartError::Keys(_))
                 | Self::Journal(JournalError::Directory(_))
@@ -105,13 +113,16 @@ pub struct Listeners {
     host: Host,
     layout: CoreLayout,
     sockets: Vec<TcpListener>,
+    /// The second, plain address.
+    plaintext: Option<(SocketAddr, Vec<TcpListener>)>,
+    identity: Option<Identity>,
 }
 
 impl Listeners {
     /// Binds as many sockets as the node will have shards. With port 0 the kernel chooses one port for all.
     ///
     /// # Errors
-    /// [`NodeError`] if the address is taken or the cores don't fit the host.
+    /// [`NodeError`] if an address is taken, the cores don't fit the host, or the certificate can't be used.
     pub fn bind(config: &NodeConfig) -> Result<Self, NodeError> {
         let host = Host::detect()?;
         let layout = CoreLayout::new(&config.node, &host.cpus, host.parallelism)?;
@@ -119,16 +130,15 @@ impl Listeners {
         if let Some(have) = host.locked_bytes_max.filter(|have| *have < need) {
             return Err(NodeError::LockedMemory { shards: layout.shards.len(), need, have });
         }
-        let mut address = config.node.listen;
-        // The shards share their port, and would share it with another node's just as well: ask without sharing first.
-        bind(address, false).map_err(|source| NodeError::Listen { address, source })?;
-        let mut sockets = Vec::with_capacity(layout.shards.len());
-        for _ in &layout.shards {
-            let socket = listen(address).map_err(|source| NodeError::Listen { address, source })?;
-            address = socket.local_addr().map_err(|source| NodeError::Listen { address, source })?;
-            sockets.push(socket);
-        }
-        Ok(Self { address, host, layout, sockets })
+        let identity = config.tls.files().map(Identity::open).transpose()?;
+        let shards = layout.shards.len();
+        let address = config.node.listen;
+        let (address, sockets) =
+            listen_often(address, shards).map_err(|source| NodeError::Listen { address, source })?;
+        let plaintext = config.node.plaintext_listen.map(|address| {
+            listen_often(address, shards).map_err(|source| NodeError::ListenPlaintext { address, source })
+        });
+        Ok(Self { address, host, layout, sockets, plaintext: plaintext.transpose()?, identity })
     }
 
     /// The address that was bound.
@@ -136,6 +146,19 @@ impl Listeners {
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// A socket for each shard, and the address that they share.
+fn listen_often(mut address: SocketAddr, shards: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    // The shards share their port, and would share it with another node's just as well: ask without sharing first.
+    bind(address, false)?;
+    let mut sockets = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let socket = listen(address)?;
+        address = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    Ok((address, sockets))
 }
 
 fn bind(address: SocketAddr, share: bool) -> io::Result<Socket> {
@@ -163,6 +186,7 @@ pub struct Node {
     file: Option<PathBuf>,
     log_level: Option<LogLevelHandle>,
     address: SocketAddr,
+    identity: Option<Identity>,
     control: control::Handle,
     ended: mpsc::UnboundedReceiver<ShardIndex>,
     journal: Option<Journal>,
@@ -215,7 +239,10 @@ impl Node {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NodeError::Signals)?;
         let signals = Signals::listen(&runtime).map_err(NodeError::Signals)?;
-        let Listeners { address, host, layout, sockets } = listeners;
+        let Listeners { address, host, layout, sockets, plaintext, identity } = listeners;
+        let tls = identity.as_ref().map(Identity::config);
+        let (plaintext_address, plaintext) = plaintext.unzip();
+        let mut plaintext = plaintext.into_iter().flatten();
         let mut senders: Vec<Sender> = Vec::new();
         let mut mailboxes: Vec<Mailbox> = Vec::new();
         for _ in &sockets {
@@ -244,7 +271,8 @@ impl Node {
                 cpu: layout.shards.get(usize::from(index)).copied(),
                 settings: Arc::clone(&shard_settings),
                 keys: Arc::new(KeySets::default()),
-                listener,
+                listeners: [listener].into_iter().chain(plaintext.next()).collect(),
+                tls: tls.clone(),
                 mailbox,
                 shards: senders.clone(),
                 control: to_control.clone(),
@@ -257,12 +285,14 @@ impl Node {
             start_shard(setup, ending)?;
         }
         let shards = layout.shards.len();
-        tracing::info!(%address, shards, region = config.node.region, "listening");
+        let plaintext_address = plaintext_address.map(tracing::field::display);
+        tracing::info!(%address, plaintext_address, tls = tls.is_some(), shards, region = config.node.region, "listening");
         Ok(Self {
             config,
             file: None,
             log_level: None,
             address,
+            identity,
             control,
             ended,
             journal,
@@ -302,12 +332,16 @@ impl Node {
 
     async fn serve(&mut self) -> Result<(), NodeError> {
         let mut control_check = tokio::time::interval(Duration::from_secs(1));
+        let mut certificate_check = tokio::time::interval(tls::LOOK_EVERY);
         loop {
             tokio::select! {
                 _ = self.signals.terminate.recv() => break,
                 _ = self.signals.interrupt.recv() => break,
                 _ = self.signals.hang_up.recv() => self.reload().await,
                 Some(index) = self.ended.recv() => return Err(NodeError::ShardEnded(index)),
+                _ = certificate_check.tick() => if let Some(identity) = &mut self.identity {
+                    identity.look();
+                },
                 _ = control_check.tick() => if self.control.is_finished() {
                     return Err(NodeError::ControlEnded);
                 } else if self.journal.as_ref().is_some_and(Journal::is_finished) {
@@ -336,6 +370,9 @@ impl Node {
 
     /// SIGHUP: takes over what can change while running, and says what can't. A file with mistakes changes nothing.
     async fn reload(&mut self) {
+        if let Some(identity) = &mut self.identity {
+            identity.reload();
+        }
         let Some(file) = &self.file else {
             tracing::info!("SIGHUP: there is no configuration file to read again");
             return;

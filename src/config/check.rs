@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::NodeConfig;
 use super::problem::{Place, Problem};
 use super::schema::{self, Key, KeyName};
+use super::{NodeConfig, ProxyProtocol};
 
 /// A condition on several keys.
 struct Rule {
@@ -15,7 +15,7 @@ struct Rule {
     demand: &'static str,
 }
 
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 20] = [
     Rule {
         keys: &[("sessions", "idle_timeout_s"), ("sessions", "ping_interval_s")],
         holds: |c| c.shard.engine.idle_timeout > c.shard.engine.ping_interval,
@@ -107,6 +107,23 @@ const RULES: [Rule; 17] = [
         holds: |c| c.shard.engine.authentication_timeout <= c.shard.engine.idle_timeout,
         demand: "authenticating must not take longer than a session may be silent",
     },
+    Rule {
+        keys: &[("tls", "certificate"), ("tls", "private_key")],
+        holds: |c| c.tls.certificate.is_some() == c.tls.private_key.is_some(),
+        demand: "a certificate is of no use without its private key, nor a key without its certificate: set both",
+    },
+    Rule {
+        keys: &[("node", "plaintext_listen"), ("tls", "certificate")],
+        holds: |c| c.node.plaintext_listen.is_none() || c.tls.certificate.is_some(),
+        demand: "node.listen is plain HTTP already without [tls]: set that, or leave plaintext_listen out",
+    },
+    Rule {
+        keys: &[("node", "proxy_protocol"), ("node", "plaintext_listen")],
+        holds: |c| {
+            c.shard.proxy_protocol != ProxyProtocol::PlaintextListen || c.node.plaintext_listen.is_some()
+        },
+        demand: "there is no node.plaintext_listen on which PROXY headers could come",
+    },
 ];
 
 /// Every rule that is broken by keys that could be read, and every required key that is missing.
@@ -192,6 +209,9 @@ mod tests {
             "[node]\ncpus = [\"0-3\"]\ncontrol_cpu = 0",
             "[limits]\nhandshake_timeout_s = 61",
             "[limits]\nauthentication_timeout_s = 61",
+            "[tls]\ncertificate = \"/etc/wiresocket/tls.pem\"",
+            "[node]\nplaintext_listen = \"127.0.0.1:8081\"",
+            "[node]\nproxy_protocol = \"plaintext_listen\"",
         ];
         assert_eq!(breaking.len(), RULES.len());
         for (rule, text) in RULES.iter().zip(breaking) {

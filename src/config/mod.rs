@@ -38,6 +38,7 @@ use uuid::Uuid;
 
 use crate::journal::{Durability, JournalSettings, Retention};
 use crate::limits::Network;
+use crate::tls::TlsFiles;
 
 pub use cores::{CoreLayout, CoreList, LayoutError};
 pub use effective::effective_toml;
@@ -58,6 +59,7 @@ pub const RING_MEMORY_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     pub node: NodeSettings,
+    pub tls: TlsSettings,
     pub keys: KeySettings,
     pub dashboard: DashboardSettings,
     /// Replaced as a whole in every shard on reload.
@@ -75,6 +77,8 @@ pub struct NodeConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSettings {
     pub listen: SocketAddr,
+    /// A second address, in plain HTTP where `listen` speaks TLS.
+    pub plaintext_listen: Option<SocketAddr>,
     /// As given; [`NodeConfig::public_url`] has the derived default.
     pub public_url: Option<WebSocketUrl>,
     /// The license region that this node serves.
@@ -86,6 +90,22 @@ pub struct NodeSettings {
     /// The cores that shards may have; empty: the ones this process may run on.
     pub cpus: CoreList,
     pub control_cpu: Option<u16>,
+}
+
+/// Both or neither are set.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsSettings {
+    pub certificate: Option<PathBuf>,
+    pub private_key: Option<PathBuf>,
+}
+
+impl TlsSettings {
+    /// `None`: plain HTTP.
+    #[must_use]
+    pub fn files(&self) -> Option<TlsFiles> {
+        let (certificate, private_key) = (self.certificate.clone()?, self.private_key.clone()?);
+        Some(TlsFiles { certificate, private_key })
+    }
 }
 
 /// Where verification keys come from, and how fresh they are kept. At least one of `key_dir` and `jwks_url` is set.
@@ -132,8 +152,9 @@ pub struct ShardSettings {
     pub handshake_timeout: Duration,
     /// Sockets of one shard that are between accept and their first session.
     pub pending_handshakes_max: usize,
-    /// Only these peers' `X-Forwarded-For` is believed.
+    /// Only these peers' `X-Forwarded-For` and PROXY headers are believed.
     pub trusted_proxies: Vec<Network>,
+    pub proxy_protocol: ProxyProtocol,
     /// Whether each upgrade asks for room in its address's bucket; follows [`HttpSettings::upgrades_per_minute`].
     pub upgrades_limited: bool,
     /// The hint in 1012, 1013 and `Retry-After`, before jitter.
@@ -143,6 +164,28 @@ pub struct ShardSettings {
     pub fragments_max: usize,
     /// Bytes queued for one connection; past it the session is told to resync.
     pub outbox_bytes_max: usize,
+}
+
+/// On which listeners every connection must begin with a PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    Off,
+    Listen,
+    PlaintextListen,
+    Both,
+}
+
+impl ProxyProtocol {
+    /// Whether the listener of this number (0: `node.listen`, 1: `node.plaintext_listen`) expects one.
+    #[must_use]
+    pub const fn covers(self, listener: usize) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Listen => listener == 0,
+            Self::PlaintextListen => listener == 1,
+            Self::Both => true,
+        }
+    }
 }
 
 /// How a refused upgrade is told to the client (the contract, section 1).
@@ -222,11 +265,11 @@ impl NodeConfig {
         config
     }
 
-    /// Where clients reach this node: the configured URL, else `ws://` and the address that was bound. An unspecified
+    /// Where clients reach this node: the configured URL, else `ws://` (`wss://` with TLS) and the address that was bound. An unspecified
     /// address (`0.0.0.0`) means nothing to a client, so loopback stands for it; [`Self::warnings`] says so.
     #[must_use]
     pub fn public_url(&self, bound: SocketAddr) -> WebSocketUrl {
-        self.node.public_url.clone().unwrap_or_else(|| WebSocketUrl::of(bound))
+        self.node.public_url.clone().unwrap_or_else(|| WebSocketUrl::of(bound, self.tls.files().is_some()))
     }
 
     /// What is allowed but probably not meant, in sentences for the log and for `check-config`.
@@ -236,7 +279,7 @@ impl NodeConfig {
         if self.node.public_url.is_none() && self.node.listen.ip().is_unspecified() {
             warnings.push(format!(
                 "node.public_url is not set: /discovery will answer {}, which only this host can reach",
-                WebSocketUrl::of(self.node.listen)
+                WebSocketUrl::of(self.node.listen, self.tls.files().is_some())
             ));
         }
         if self.keys.jwks_url.as_ref().is_some_and(|url| !url.is_encrypted()) {
@@ -257,6 +300,12 @@ impl NodeConfig {
                     .to_owned(),
             );
         }
+        if self.shard.proxy_protocol != ProxyProtocol::Off && self.shard.trusted_proxies.is_empty() {
+            warnings.push(
+                "node.proxy_protocol is set and http.trusted_proxies is empty: every connection will be closed there"
+                    .to_owned(),
+            );
+        }
         warnings
     }
 
@@ -266,6 +315,7 @@ impl NodeConfig {
         Self {
             node: NodeSettings {
                 listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+                plaintext_listen: None,
                 public_url: None,
                 region: "aws-us-east-1".to_owned(),
                 name: None,
@@ -273,6 +323,7 @@ impl NodeConfig {
                 cpus: CoreList::default(),
                 control_cpu: None,
             },
+            tls: TlsSettings::default(),
             keys: KeySettings {
                 key_dir: None,
                 jwks_url: None,
@@ -298,6 +349,7 @@ impl NodeConfig {
                 handshake_timeout: Duration::from_secs(10),
                 pending_handshakes_max: 4096,
                 trusted_proxies: Vec::new(),
+                proxy_protocol: ProxyProtocol::Off,
                 upgrades_limited: true,
                 retry_after: Duration::from_secs(5),
                 fragments_max: 1024,

@@ -12,7 +12,7 @@ use super::list::{Cores, List};
 use super::literal::Literal;
 use super::number::{bytes, count, seconds};
 use super::word::{Choice, Flag, PathOf, cors_origin, label, parsed};
-use super::{LogFormat, LogLevel, NodeConfig, Rejection};
+use super::{LogFormat, LogLevel, NodeConfig, ProxyProtocol, Rejection};
 use crate::journal::Durability;
 
 /// A key's full name, printed as `section.name`.
@@ -98,11 +98,11 @@ impl Key {
 }
 
 /// Sections in the order in which they are printed.
-pub(super) const SECTIONS: [&str; 10] =
-    ["node", "auth", "dashboard", "limits", "sessions", "journal", "http", "overload", "drain", "log"];
+pub(super) const SECTIONS: [&str; 11] =
+    ["node", "tls", "auth", "dashboard", "limits", "sessions", "journal", "http", "overload", "drain", "log"];
 
 static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
-    [node(), auth(), dashboard(), limits(), sessions(), journal(), http(), the_rest()]
+    [node(), tls(), auth(), dashboard(), limits(), sessions(), journal(), http(), the_rest()]
         .into_iter()
         .flatten()
         .collect()
@@ -148,12 +148,37 @@ fn node() -> Vec<Key> {
             node.listen
         )
         .on_restart(),
+        key!(
+            node.plaintext_listen,
+            Optional(parsed("an IP address and port such as \"127.0.0.1:8081\"")),
+            node.plaintext_listen
+        )
+        .on_restart(),
+        key!(
+            node.proxy_protocol,
+            Choice(&[
+                ("off", ProxyProtocol::Off),
+                ("listen", ProxyProtocol::Listen),
+                ("plaintext_listen", ProxyProtocol::PlaintextListen),
+                ("both", ProxyProtocol::Both)
+            ]),
+            shard.proxy_protocol
+        ),
         key!(node.public_url, Optional(parsed("a URL such as \"wss://sync.example.com\"")), node.public_url),
         key!(node.region, label(), node.region),
         key!(node.name, Optional(label()), node.name),
         key!(node.shards, OrZero(count(1..=1024, "shards"), "one for each core"), node.shards).on_restart(),
         key!(node.cpus, Cores, node.cpus).on_restart(),
         key!(node.control_cpu, Optional(count(0..=8191, "(a core)")), node.control_cpu).on_restart(),
+    ]
+}
+
+fn tls() -> Vec<Key> {
+    vec![
+        key!(tls.certificate, Optional(PathOf("a PEM file with the certificates")), tls.certificate)
+            .on_restart(),
+        key!(tls.private_key, Optional(PathOf("a PEM file with the private key")), tls.private_key)
+            .on_restart(),
     ]
 }
 
@@ -345,7 +370,9 @@ mod tests {
             fixed.iter().map(String::as_str).partition(|name| name.starts_with("dashboard."));
         let (of_journal, others): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|name| name.starts_with("journal."));
-        assert_eq!(others, ["node.listen", "node.shards", "node.cpus", "node.control_cpu", "log.format"]);
+        let expected = "node.listen node.plaintext_listen node.shards node.cpus node.control_cpu tls.certificate \
+                        tls.private_key log.format";
+        assert_eq!(others.join(" "), expected);
         assert_eq!(of_journal.len(), keys_of("journal").count() - 1, "all but the backlog's bound");
         assert_eq!(of_dashboard.len(), keys_of("dashboard").count());
     }

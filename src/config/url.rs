@@ -44,8 +44,8 @@ pub struct JwksUrl(String);
 
 impl WebSocketUrl {
     /// The address as a client on this host reaches it.
-    pub(super) fn of(address: SocketAddr) -> Self {
-        Self(format!("ws://{}", reachable(address)))
+    pub(super) fn of(address: SocketAddr, encrypted: bool) -> Self {
+        Self(format!("{}://{}", if encrypted { "wss" } else { "ws" }, reachable(address)))
     }
 
     #[must_use]

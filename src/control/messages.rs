@@ -23,6 +23,7 @@ pub use crate::limits::Claim;
 use crate::limits::Exceeded;
 use crate::protocol::document::AppId;
 use crate::shard::metrics::ShardMetrics;
+use crate::tls::Session;
 
 /// From a shard, or the journal, to the control shard.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub enum ToControl {
     /// brought new keys, [`ToShard::Keys`] comes before the answer.
     RefreshKeys { shard: ShardIndex, ticket: Ticket, tenant: Uuid, key_id: String },
     /// A request that is not an upgrade, with what was already read of it.
-    Http { socket: OwnedFd, read: Vec<u8>, peer: IpAddr },
+    Http { socket: OwnedFd, tls: Option<Box<Session>>, read: Vec<u8>, peer: IpAddr },
     /// The answer to [`ToShard::Report`].
     Metrics { shard: ShardIndex, metrics: Box<ShardMetrics> },
     /// How the journal is: once a second, and when it fails.

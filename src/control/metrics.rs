@@ -154,7 +154,7 @@ impl NodeFigures {
     }
 
     fn encode_counters(&self, page: &mut Page<'_>) -> fmt::Result {
-        let counters: [(&str, &str, Figure); 20] = [
+        let counters: [(&str, &str, Figure); 23] = [
             ("wiresocket_updates_acknowledged", "Updates whose clients heard that they are stored", |m| {
                 m.updates_acknowledged_total
             }),
@@ -166,6 +166,11 @@ impl NodeFigures {
             ("wiresocket_handovers_in", "Connections taken from another shard", |m| m.handovers_in_total),
             ("wiresocket_handovers_out", "Connections given to another shard", |m| m.handovers_out_total),
             ("wiresocket_http_requests", "Requests that are no upgrade", |m| m.http_requests_total),
+            ("wiresocket_tls_handshakes", "TLS handshakes that succeeded", |m| m.tls_handshakes_total),
+            ("wiresocket_tls_resumed", "TLS handshakes with a ticket of an earlier one", |m| {
+                m.tls_resumed_total
+            }),
+            ("wiresocket_tls_failures", "TLS handshakes that failed", |m| m.tls_failures_total),
             ("wiresocket_updates_in", "Document updates received", |m| m.updates_in_total),
             ("wiresocket_updates_out", "Document updates delivered", |m| m.updates_out_total),
             ("wiresocket_updates_parked", "Updates that came before what they depend on", |m| {

@@ -333,12 +333,13 @@ impl Shell {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Serve { socket, read, peer } => {
+            Effect::Serve { socket, tls, read, peer } => {
                 let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
                     self.control.http_refused_total += 1;
                     return; // dropping the socket closes it
                 };
-                let served = http::serve(socket, read, peer, self.router.clone(), self.http);
+                let served =
+                    http::serve(http::Connection { socket, tls, read, peer }, self.router.clone(), self.http);
                 self.requests.spawn(async move {
                     if let Err(error) = served.await {
                         tracing::debug!(%peer, %error, "an HTTP request was not served to its end");

@@ -188,7 +188,7 @@ impl Node {
     /// Hands a new socket over with `read` already read, sends `rest` on it and reads all that comes until it is closed.
     pub fn exchange(&self, read: &[u8], rest: &[u8]) -> String {
         let (mut client, server, peer) = self.connect();
-        self.send(ToControl::Http { socket: server.into(), read: read.to_vec(), peer });
+        self.send(ToControl::Http { socket: server.into(), tls: None, read: read.to_vec(), peer });
         client.write_all(rest).unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();

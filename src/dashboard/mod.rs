@@ -23,6 +23,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 mod domains;
+mod encrypted;
 mod feed;
 mod http;
 mod idempotency;

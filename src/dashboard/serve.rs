@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::accounts::{self, AccountError};
 use super::config::Config;
+use super::encrypted::Encrypted;
 use super::{Dashboard, OpenError, feed, http, keys, oauth, subscriptions, usage};
+use crate::tls::{self, CertificateError, Identity};
 
 /// How often what is due is looked for: keys that take over, periods that end, audit entries that wait, tokens that have expired.
 const UPKEEP_EVERY: Duration = Duration::from_secs(30);
@@ -25,6 +28,8 @@ pub enum ServeError {
     Operator(#[from] AccountError),
     #[error("could not listen on {address}; is another program using it?")]
     Bind { address: SocketAddr, source: io::Error },
+    #[error("[tls]: {0}")]
+    Tls(#[from] CertificateError),
     #[error("the dashboard stopped serving")]
     Serve(#[source] io::Error),
 }
@@ -44,6 +49,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
 
 async fn serve(config: Config) -> Result<(), ServeError> {
     let address = config.listen;
+    let identity = config.tls.clone().map(Identity::open).transpose()?;
     let dashboard = Dashboard::open(config).await?;
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })?;
     if let Some(password) = accounts::first_operator(&dashboard).await? {
@@ -54,17 +60,18 @@ async fn serve(config: Config) -> Result<(), ServeError> {
         );
     }
     let bound = listener.local_addr().map_err(|source| ServeError::Bind { address, source })?;
-    tracing::info!(address = %bound, issuer = dashboard.config.issuer.as_str(), "listening");
-    serve_on(dashboard, listener, asked_to_stop()).await.map_err(ServeError::Serve)
+    tracing::info!(address = %bound, issuer = dashboard.config.issuer.as_str(), tls = identity.is_some(), "listening");
+    serve_on(dashboard, listener, identity, asked_to_stop()).await.map_err(ServeError::Serve)
 }
 
-/// Serves a dashboard that is open, with its upkeep, until `stop` is over; then closes its databases.
+/// Serves a dashboard that is open, over TLS if there is an identity, with its upkeep, until `stop` is over; then closes its databases.
 ///
 /// # Errors
 /// If the listener fails.
 pub async fn serve_on(
     dashboard: Arc<Dashboard>,
     listener: TcpListener,
+    identity: Option<Identity>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let upkeep = tokio::spawn(keep_up(Arc::clone(&dashboard)));
@@ -75,11 +82,39 @@ pub async fn serve_on(
         stop.await;
         following.end_feeds();
     };
-    let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
+    let served = match identity {
+        None => axum::serve(listener, service).with_graceful_shutdown(stop).await,
+        Some(identity) => {
+            let encrypted = Encrypted::new(listener, identity.config());
+            let renewal = tokio::spawn(renew(identity));
+            // Tapped only because then axum knows how to tell the peer's address.
+            let served = axum::serve(encrypted.tap_io(|_| {}), service).with_graceful_shutdown(stop).await;
+            renewal.abort();
+            served
+        }
+    };
     upkeep.abort();
     look.abort();
     dashboard.close().await;
     served
+}
+
+/// Takes over new certificates: when the files change, and on SIGHUP.
+async fn renew(mut identity: Identity) {
+    let mut looks = tokio::time::interval(tls::LOOK_EVERY);
+    let mut hang_up = signal(SignalKind::hangup()).ok();
+    loop {
+        let hung_up = async {
+            match &mut hang_up {
+                Some(hang_up) => hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = looks.tick() => identity.look(),
+            _ = hung_up => identity.reload(),
+        }
+    }
 }
 
 async fn asked_to_stop() {

@@ -139,7 +139,7 @@ impl Embedded {
                 // Gone counts as said.
                 let _ = stopped.await;
             };
-            tokio::spawn(dashboard::serve_on(Arc::clone(&dashboard), listener, stopped))
+            tokio::spawn(dashboard::serve_on(Arc::clone(&dashboard), listener, None, stopped))
         };
         Ok(Self { runtime, dashboard, url, demo, stop, served })
     }

@@ -7,5 +7,6 @@ pub mod close;
 pub mod document;
 pub mod lib0;
 pub mod message;
+pub mod proxy;
 pub mod request;
 pub mod websocket;

@@ -1,16 +1,14 @@
-//! From accept to an open WebSocket: the request head, the IP bucket, the token, the Origin, the hand-over.
+//! From the first byte of a request to an open WebSocket: the request head, the IP bucket, the token, the Origin, the hand-over.
 //!
 //! A step that needs the control shard's word leaves the handshake waiting, unread, until the answer comes; the
 //! handshake's deadline holds meanwhile.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::Shard;
-use super::handshake::Handshake;
 use super::mailbox::{HandOver, Letter};
 use super::poller::Interest;
-use super::socket::{ReadOutcome, Socket, Stage};
+use super::socket::{Socket, Stage};
 use crate::auth::{TokenError, origin};
 use crate::config::Rejection;
 use crate::control::messages::ToControl;
@@ -23,60 +21,7 @@ use crate::protocol::request::{self, HeadLimits, RefusalBody, Route, Status, Upg
 use crate::protocol::websocket::{self, Reader};
 use crate::time::Now;
 
-/// Connections taken from the backlog in one turn, so that a storm does not starve who is in.
-const ACCEPTS_PER_TURN: usize = 64;
-
-/// How long to leave the backlog alone when the process has no descriptor left.
-const NO_DESCRIPTOR_PAUSE: Duration = Duration::from_millis(200);
-
 impl Shard {
-    pub(super) fn accept(&mut self, now: Now) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            if self.handshakes >= self.settings.pending_handshakes_max {
-                // The rest waits in the kernel's queue, where it costs nothing.
-                return self.pause_listening(None);
-            }
-            let (stream, peer) = match self.listener.accept() {
-                Ok(accepted) => accepted,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                    tracing::warn!("cannot accept connections: no file descriptor left; raise LimitNOFILE");
-                    return self.pause_listening(Some(now.monotonic + NO_DESCRIPTOR_PAUSE));
-                }
-                Err(error) => {
-                    // A connection that was reset in the backlog, and the like: the next one may be fine.
-                    tracing::debug!(%error, "a connection was gone before it was accepted");
-                    continue;
-                }
-            };
-            let until = now.monotonic + self.settings.handshake_timeout;
-            let socket = Socket::new(stream.into(), peer.ip(), Stage::Handshake(Box::new(Handshake::new())));
-            if let Some(key) = self.add_socket(socket) {
-                self.handshakes += 1;
-                self.deadlines.push(std::cmp::Reverse((until, key)));
-                // The request usually is there already: try before the next turn.
-                self.handshake_readable(now, key);
-            }
-        }
-    }
-
-    fn pause_listening(&mut self, until: Option<Duration>) {
-        self.accept_again_at = until;
-        if self.listening && self.poller.remove(&self.listener).is_ok() {
-            self.listening = false;
-        }
-    }
-
-    /// Listens again when there is room.
-    pub(super) fn resume_listening(&mut self, now: Now) {
-        let room = self.handshakes < self.settings.pending_handshakes_max;
-        let wait = self.accept_again_at.is_some_and(|at| now.monotonic < at);
-        if !self.listening && room && !wait && self.poller.add_listener(&self.listener).is_ok() {
-            self.listening = true;
-            self.accept_again_at = None;
-        }
-    }
-
     pub(super) fn add_socket(&mut self, socket: Socket) -> Option<Key> {
         let key = self.sockets.insert(socket);
         let socket = self.sockets.get(key)?;
@@ -88,22 +33,7 @@ impl Shard {
         Some(key)
     }
 
-    pub(super) fn handshake_readable(&mut self, now: Now, key: Key) {
-        let Some(socket) = self.sockets.get_mut(key) else { return };
-        let outcome = socket.read(&mut self.scratch);
-        let Stage::Handshake(handshake) = &mut socket.stage else { return };
-        match outcome {
-            ReadOutcome::Bytes(count) => {
-                self.metrics.bytes_in_total += count as u64;
-                handshake.bytes.extend_from_slice(&self.scratch[..count]);
-                self.parse_head(now, key);
-            }
-            ReadOutcome::Blocked => {}
-            ReadOutcome::Ended => self.drop_socket(key),
-        }
-    }
-
-    fn parse_head(&mut self, now: Now, key: Key) {
+    pub(super) fn parse_head(&mut self, now: Now, key: Key) {
         let limits =
             HeadLimits { head_bytes_max: self.settings.request_head_bytes_max, ..self.head_limits() };
         let Some(Socket { stage: Stage::Handshake(handshake), .. }) = self.sockets.get_mut(key) else {
@@ -142,7 +72,8 @@ impl Shard {
             Stage::Handshake(handshake) => handshake.bytes.clone(),
             _ => Vec::new(),
         };
-        self.to_control.push(ToControl::Http { socket: socket.into_fd(), read, peer });
+        let (socket, tls) = socket.into_parts();
+        self.to_control.push(ToControl::Http { socket, tls, read, peer });
     }
 
     /// The address that counts: the peer's, or what a trusted proxy says of it.
@@ -302,15 +233,16 @@ impl Shard {
         let Some(socket) = self.take_socket(key) else { return };
         self.metrics.handovers_out_total += 1;
         let peer = socket.peer;
-        let hand_over = HandOver { socket: socket.into_fd(), peer, unread, opening };
+        let (socket, tls) = socket.into_parts();
+        let hand_over = HandOver { socket, tls, peer, unread, opening };
         self.post(to, Letter::HandOver(Box::new(hand_over)));
     }
 
     /// Takes in a connection that another shard accepted.
     pub(super) fn handed_over(&mut self, now: Now, hand_over: HandOver) {
         self.metrics.handovers_in_total += 1;
-        let HandOver { socket, peer, unread, opening } = hand_over;
-        if let Some(key) = self.add_socket(Socket::new(socket, peer, Stage::Open(Reader::new()))) {
+        let HandOver { socket, tls, peer, unread, opening } = hand_over;
+        if let Some(key) = self.add_socket(Socket::new(socket, peer, Stage::Open(Reader::new()), tls)) {
             self.open(now, key, opening, unread);
         }
     }
@@ -352,7 +284,7 @@ impl Shard {
         );
     }
 
-    fn answer_and_close(&mut self, now: Now, key: Key, response: &[u8]) {
+    pub(super) fn answer_and_close(&mut self, now: Now, key: Key, response: &[u8]) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         if socket.write(response).is_err() {
             return self.drop_socket(key);

@@ -3,18 +3,39 @@
 use crate::protocol::request::{Head, Upgrade};
 
 /// A handshake in progress.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Handshake {
     /// The head as far as it came; then what came behind it.
     pub bytes: Vec<u8>,
     /// Set once the head is complete and an answer of the control shard is awaited.
     pub head: Option<Box<Head>>,
+    pub expects: Expects,
+}
+
+/// What the next byte must belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expects {
+    /// A header in which a proxy says whose connection it is.
+    Proxy { then: Port },
+    /// The first byte.
+    First(Port),
+    /// TLS's own handshake.
+    Tls,
+    /// A request head.
+    Request,
+}
+
+/// What a listening socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    Plain,
+    Tls,
 }
 
 impl Handshake {
     #[must_use]
-    pub const fn new() -> Self {
-        Self { bytes: Vec::new(), head: None }
+    pub const fn new(expects: Expects) -> Self {
+        Self { bytes: Vec::new(), head: None, expects }
     }
 
     /// The upgrade that waits for an answer.

@@ -15,6 +15,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::control::messages::{ShardIndex, ToShard};
 use crate::engine::event::{Mail, Opening};
 use crate::journal::Reply;
+use crate::tls::Session;
 
 /// Messages that fit into a mailbox.
 const CAPACITY: usize = 16 << 10;
@@ -23,6 +24,7 @@ const CAPACITY: usize = 16 << 10;
 #[derive(Debug)]
 pub struct HandOver {
     pub socket: OwnedFd,
+    pub tls: Option<Box<Session>>,
     pub peer: IpAddr,
     /// Bytes that were read and not yet understood.
     pub unread: Vec<u8>,

@@ -28,6 +28,10 @@ pub struct ShardMetrics {
     pub handovers_in_total: u64,
     pub handovers_out_total: u64,
     pub http_requests_total: u64,
+    pub tls_handshakes_total: u64,
+    /// Of these, with a ticket of an earlier one.
+    pub tls_resumed_total: u64,
+    pub tls_failures_total: u64,
     pub updates_in_total: u64,
     /// Updates delivered, one per receiving session.
     pub updates_out_total: u64,
@@ -75,6 +79,9 @@ impl Default for ShardMetrics {
             handovers_in_total: 0,
             handovers_out_total: 0,
             http_requests_total: 0,
+            tls_handshakes_total: 0,
+            tls_resumed_total: 0,
+            tls_failures_total: 0,
             updates_in_total: 0,
             updates_out_total: 0,
             updates_parked_total: 0,

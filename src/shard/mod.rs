@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 mod accept;
+mod doors;
 mod handshake;
 mod letters;
 pub mod mailbox;
@@ -72,7 +73,10 @@ pub struct Setup {
     pub cpu: Option<u16>,
     pub settings: Arc<ShardSettings>,
     pub keys: Arc<KeySets>,
-    pub listener: TcpListener,
+    /// For [`crate::config::NodeSettings::listen`], and for the second, plain address if there is one.
+    pub listeners: Vec<TcpListener>,
+    /// What the first of them speaks; the second one speaks plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     pub mailbox: Mailbox,
     /// Every shard's mailbox, by index; this shard's own too.
     pub shards: Vec<Sender>,
@@ -123,11 +127,15 @@ struct Shard {
     to_control: Vec<ToControl>,
     journal: Option<journal::thread::Sender>,
     to_journal: VecDeque<Command>,
-    listener: TcpListener,
+    /// By their numbers.
+    listeners: Vec<TcpListener>,
+    tls: Option<Arc<rustls::ServerConfig>>,
     listening: bool,
     /// The process is out of descriptors: accept again from then on.
     accept_again_at: Option<Duration>,
     sockets: Slab<Socket>,
+    /// Of handshakes, in this turn.
+    tls_reads: usize,
     /// Sockets that are still in their handshake.
     handshakes: usize,
     /// Handshakes that wait for the control shard.
@@ -154,7 +162,9 @@ struct Shard {
 impl Shard {
     fn new(setup: Setup) -> io::Result<Self> {
         let poller = Poller::new()?;
-        poller.add_listener(&setup.listener)?;
+        for (number, listener) in setup.listeners.iter().enumerate() {
+            poller.add_listener(listener, number)?;
+        }
         poller.add_mailbox(&setup.mailbox)?;
         let verifier = Verifier::new(
             token_policy(&setup.settings),
@@ -182,10 +192,12 @@ impl Shard {
             to_control: Vec::new(),
             journal: setup.journal,
             to_journal: VecDeque::new(),
-            listener: setup.listener,
+            listeners: setup.listeners,
+            tls: setup.tls,
             listening: true,
             accept_again_at: None,
             sockets: Slab::default(),
+            tls_reads: 0,
             handshakes: 0,
             awaiting: FxHashMap::default(),
             deadlines: BinaryHeap::new(),
@@ -215,9 +227,10 @@ impl Shard {
             self.mailbox.awake();
             let began = Instant::now();
             let now = self.now(began);
+            self.tls_reads = 0;
             for event in &ready {
                 match *event {
-                    Ready::Listener => self.accept(now),
+                    Ready::Listener(number) => self.accept(now, number),
                     Ready::Mailbox => self.mailbox.drain_wake_ups(),
                     Ready::Socket { key, readable, writable, hung_up } => {
                         self.socket_ready(now, key, readable, writable, hung_up);

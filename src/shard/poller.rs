@@ -16,14 +16,23 @@ use crate::engine::slab::Key;
 const EVENTS_MAX: usize = 512;
 
 const MAILBOX: u64 = u64::MAX;
+/// The first listener's; the next ones' are below.
 const LISTENER: u64 = u64::MAX - 1;
+const LISTENERS_MAX: usize = 2;
+const LAST_LISTENER: u64 = LISTENER - (LISTENERS_MAX as u64 - 1);
 
 /// What became ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
-    Listener,
+    /// By its number.
+    Listener(usize),
     Mailbox,
-    Socket { key: Key, readable: bool, writable: bool, hung_up: bool },
+    Socket {
+        key: Key,
+        readable: bool,
+        writable: bool,
+        hung_up: bool,
+    },
 }
 
 /// What to wait for on a socket. Errors and hang-ups are always reported.
@@ -81,8 +90,10 @@ impl Poller {
 
     /// # Errors
     /// As [`Poller::add`].
-    pub fn add_listener(&self, fd: &impl AsRawFd) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), Interest::READ.bits(), LISTENER)
+    pub fn add_listener(&self, fd: &impl AsRawFd, number: usize) -> io::Result<()> {
+        debug_assert!(number < LISTENERS_MAX);
+        let data = LISTENER - number as u64;
+        self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), Interest::READ.bits(), data)
     }
 
     /// # Errors
@@ -114,7 +125,7 @@ impl Poller {
             let (bits, data) = (event.events as i32, event.u64);
             match data {
                 MAILBOX => ready.push(Ready::Mailbox),
-                LISTENER => ready.push(Ready::Listener),
+                LAST_LISTENER..=LISTENER => ready.push(Ready::Listener((LISTENER - data) as usize)),
                 key => ready.push(Ready::Socket {
                     key: Key::from_bits(key),
                     readable: bits & libc::EPOLLIN != 0,
@@ -177,7 +188,7 @@ mod tests {
     #[test]
     fn a_wait_ends_though_nothing_happens_and_one_of_zero_at_once() {
         let mut poller = Poller::new().unwrap();
-        let mut ready = vec![Ready::Listener];
+        let mut ready = vec![Ready::Listener(0)];
         poller.wait(Duration::from_millis(1), &mut ready).unwrap();
         assert!(ready.is_empty());
         poller.wait(Duration::ZERO, &mut ready).unwrap();

@@ -19,7 +19,14 @@ impl Shard {
     pub(super) fn socket_ready(&mut self, now: Now, key: Key, readable: bool, writable: bool, hung_up: bool) {
         let Some(socket) = self.sockets.get(key) else { return };
         match socket.stage {
-            Stage::Handshake(_) if socket.interest.read => self.handshake_readable(now, key),
+            Stage::Handshake(_) if socket.interest.read => {
+                if writable {
+                    self.handshake_writable(key);
+                }
+                if readable || hung_up {
+                    self.handshake_readable(now, key);
+                }
+            }
             // It waits for the control shard and cannot be read meanwhile; its going away is all there is to hear.
             Stage::Handshake(_) => self.drop_socket(key),
             Stage::Open(_) => {
@@ -36,15 +43,24 @@ impl Shard {
 
     /// Reads once: whatever else there is comes in the next turn, after everybody else had theirs.
     fn open_readable(&mut self, now: Now, key: Key, hung_up: bool) {
-        let Some(socket) = self.sockets.get(key) else { return };
+        let Some(socket) = self.sockets.get_mut(key) else { return };
         if socket.stalled && !hung_up {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
-        match socket.read(&mut scratch) {
+        let outcome = socket.read(&mut scratch);
+        let is_over = socket.is_over();
+        if socket.tls.is_some() && !socket.outbox.is_empty() {
+            let interest = Interest { read: !socket.stalled, write: true };
+            self.set_interest(key, interest);
+        }
+        match outcome {
             ReadOutcome::Bytes(count) => {
                 self.metrics.bytes_in_total += count as u64;
                 self.feed(now, key, &mut scratch[..count]);
+                if is_over {
+                    self.dead.push(key);
+                }
             }
             ReadOutcome::Blocked => {}
             ReadOutcome::Ended => self.dead.push(key),
@@ -119,11 +135,18 @@ impl Shard {
             return;
         }
         let waited = !socket.outbox.is_empty();
-        let Ok(sent) = sent else {
+        let queued = match sent {
+            Ok(_) if socket.tls.is_some() => socket.write(bytes),
+            Ok(sent) => {
+                socket.outbox.push(&bytes[sent..]);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        if queued.is_err() {
             self.dead.push(key);
             return;
-        };
-        socket.outbox.push(&bytes[sent..]);
+        }
         self.metrics.writes_total += 1;
         self.metrics.bytes_out_total += bytes.len() as u64;
         self.metrics.write_bytes.saturating_record(bytes.len() as u64);
@@ -225,6 +248,7 @@ impl Shard {
         socket.stage = Stage::Closing { until };
         socket.stalled = false;
         self.deadlines.push(std::cmp::Reverse((until, key)));
+        socket.say_goodbye();
         let write = !socket.outbox.is_empty();
         if !write {
             socket.shut_down();
@@ -241,7 +265,7 @@ impl Shard {
             socket.shut_down();
         }
         let written = socket.outbox.is_empty();
-        match socket.read(&mut self.scratch) {
+        match socket.discard(&mut self.scratch) {
             ReadOutcome::Ended => self.drop_socket(key),
             ReadOutcome::Bytes(_) | ReadOutcome::Blocked => {
                 self.set_interest(key, Interest { read: true, write: !written });

@@ -10,6 +10,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Bytes, Error, Message as Frame, WebSocket};
 
 use super::http::{self, Response, head_end};
+use super::tls::Stream;
 use super::{DEADLINE, Server};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -80,6 +81,17 @@ impl Upgrade {
         stream
     }
 
+    /// Sends the request over a connection that is there already.
+    #[track_caller]
+    pub fn open_over(&self, stream: impl Into<Stream>) -> Client {
+        let mut stream = stream.into();
+        stream.write_all(&self.head()).expect("the upgrade is sent");
+        match Answer::read(stream) {
+            Answer::Open(client) => client,
+            Answer::Refused(response) => panic!("refused: {} {}", response.status, response.text()),
+        }
+    }
+
     #[track_caller]
     pub fn send(&self) -> Answer {
         Answer::read(self.begin())
@@ -122,7 +134,7 @@ impl Upgrade {
 impl Answer {
     /// Reads the answer to an upgrade.
     #[track_caller]
-    pub fn read(stream: TcpStream) -> Self {
+    pub fn read(stream: impl Into<Stream>) -> Self {
         match Self::try_read(stream) {
             Ok(answer) => answer,
             Err(error) => panic!("no answer to the upgrade: {error}"),
@@ -130,7 +142,8 @@ impl Answer {
     }
 
     /// Like [`Answer::read`], for a server that may be gone.
-    pub fn try_read(mut stream: TcpStream) -> std::io::Result<Self> {
+    pub fn try_read(stream: impl Into<Stream>) -> std::io::Result<Self> {
+        let mut stream = stream.into();
         let mut bytes = Vec::new();
         let end = loop {
             let mut chunk = [0; 4096];
@@ -179,7 +192,7 @@ pub enum Incoming {
 /// An open WebSocket.
 #[derive(Debug)]
 pub struct Client {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Stream>,
     pub selected_protocol: Option<String>,
 }
 
@@ -197,7 +210,12 @@ impl Client {
     }
 
     pub fn stream(&self) -> &TcpStream {
-        self.socket.get_ref()
+        self.socket.get_ref().tcp()
+    }
+
+    /// The connection itself, under the WebSocket.
+    pub fn connection(&mut self) -> &mut Stream {
+        self.socket.get_mut()
     }
 
     #[track_caller]
@@ -235,7 +253,7 @@ impl Client {
         let until = Instant::now() + wait;
         loop {
             let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            self.socket.get_ref().set_read_timeout(Some(left)).expect("a read timeout");
+            self.stream().set_read_timeout(Some(left)).expect("a read timeout");
             let incoming = match self.socket.read() {
                 Ok(Frame::Binary(bytes)) => Incoming::Binary(bytes.to_vec()),
                 Ok(Frame::Text(text)) => Incoming::Text(text.as_str().to_owned()),
@@ -315,7 +333,7 @@ impl Client {
 
     /// Ends the connection without a word: a TCP reset.
     pub fn reset(self) {
-        let socket = socket2::SockRef::from(self.socket.get_ref());
+        let socket = socket2::SockRef::from(self.stream());
         socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 }

@@ -62,7 +62,7 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 
 /// Everything until the other side closes, a reset included.
 #[track_caller]
-pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+pub fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
         Ok(_) => {}

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod metrics;
 pub mod replica;
 pub mod server;
+pub mod tls;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -7,25 +7,25 @@
 
 mod problem;
 mod routes;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower::ServiceExt;
 
+use self::stream::Stream;
 use super::settings::HttpBounds;
+use crate::tls::Session;
 pub(super) use routes::{Desk, Facts, router};
 
 /// The least that hyper takes for its read buffer.
@@ -46,17 +46,26 @@ pub(super) enum ServeError {
     Timeout(std::time::Duration),
 }
 
-/// Serves the one request whose beginning is in `read`.
+/// What a data shard has handed over.
+pub(super) struct Connection {
+    pub socket: OwnedFd,
+    /// How the connection is encrypted, if it is.
+    pub tls: Option<Box<Session>>,
+    /// The request's beginning, decrypted.
+    pub read: Vec<u8>,
+    pub peer: IpAddr,
+}
+
+/// Serves one request.
 ///
 /// # Errors
 /// [`ServeError`]; the socket is closed in any case.
 pub(super) async fn serve(
-    socket: OwnedFd,
-    read: Vec<u8>,
-    peer: IpAddr,
+    connection: Connection,
     router: Router,
     bounds: HttpBounds,
 ) -> Result<(), ServeError> {
+    let Connection { socket, tls, read, peer } = connection;
     let socket = std::net::TcpStream::from(socket);
     socket.set_nonblocking(true).map_err(ServeError::Adopt)?;
     let stream = TcpStream::from_std(socket).map_err(ServeError::Adopt)?;
@@ -70,51 +79,9 @@ pub(super) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.head_timeout)
         .max_buf_size(bounds.head_bytes_max.max(READ_BUFFER_BYTES_MIN))
-        .serve_connection(TokioIo::new(Replay { read, replayed: 0, stream }), service);
+        .serve_connection(TokioIo::new(Stream::new(stream, tls, read)), service);
     match tokio::time::timeout(bounds.request_timeout, connection).await {
         Ok(outcome) => outcome.map_err(ServeError::Connection),
         Err(_) => Err(ServeError::Timeout(bounds.request_timeout)),
-    }
-}
-
-/// A stream that first yields what somebody else has already read of it.
-#[derive(Debug)]
-struct Replay {
-    read: Vec<u8>,
-    replayed: usize,
-    stream: TcpStream,
-}
-
-impl AsyncRead for Replay {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let rest = &self.read[self.replayed..];
-        if rest.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let length = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..length]);
-        self.replayed += length;
-        if self.replayed == self.read.len() {
-            (self.read, self.replayed) = (Vec::new(), 0);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replay {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -71,7 +71,7 @@ fn a_request_head_over_the_bound_is_refused() {
 fn more_requests_than_the_bound_are_closed_unanswered() {
     let node = Node::start(1, |settings| settings.http.requests_max = 1);
     let (_client, server, peer) = node.connect();
-    node.send(ToControl::Http { socket: server.into(), read: Vec::new(), peer }); // idles in the only place
+    node.send(ToControl::Http { socket: server.into(), tls: None, read: Vec::new(), peer }); // idles in the only place
     assert_eq!(node.exchange(b"", b""), "");
 }
 

@@ -34,6 +34,7 @@ use super::storage::Storage;
 use crate::config::ShardSettings;
 use crate::limits::{Bucket, Buckets, Ledger, Meter, OpsWindows, PushedLimits, Report};
 use crate::time::Now;
+use crate::tls::Session;
 
 /// How soon a mailbox that was full is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
@@ -43,6 +44,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(1);
 pub(super) enum Effect {
     Serve {
         socket: OwnedFd,
+        tls: Option<Box<Session>>,
         read: Vec<u8>,
         peer: IpAddr,
     },
@@ -221,9 +223,9 @@ impl Control {
             ToControl::RefreshKeys { shard, ticket, tenant, key_id } => {
                 self.refresh(now, tenant, &key_id, Waiter::Shard { shard, ticket });
             }
-            ToControl::Http { socket, read, peer } => {
+            ToControl::Http { socket, tls, read, peer } => {
                 self.http_requests_total += 1;
-                self.effects.push_back(Effect::Serve { socket, read, peer });
+                self.effects.push_back(Effect::Serve { socket, tls, read, peer });
             }
             ToControl::Metrics { shard, metrics } => {
                 if let Some(link) = self.shards.get_mut(usize::from(shard)) {

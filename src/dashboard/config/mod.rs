@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Issuer, LoadError, LogFormat, LogLevel, LogSettings};
 use crate::limits::Network;
+use crate::tls::TlsFiles;
 
 use super::master::KeySource;
 use super::region::LicenseRegion;
@@ -39,6 +40,8 @@ pub struct Config {
     pub billing: BillingSettings,
     /// `None`: no mail is sent, and nobody can be invited.
     pub mail: Option<MailSettings>,
+    /// `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
     pub log: LogSettings,
 }
 
@@ -148,6 +151,7 @@ impl Config {
             http: HttpSettings::default(),
             billing: BillingSettings::default(),
             mail: None,
+            tls: None,
             log: LogSettings { format: LogFormat::Human, level: LogLevel::Info },
         }
     }

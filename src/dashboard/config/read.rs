@@ -20,6 +20,7 @@ use crate::dashboard::master::KeySource;
 use crate::dashboard::region::LicenseRegion;
 use crate::dashboard::store::DatabaseUrl;
 use crate::limits::Network;
+use crate::tls::TlsFiles;
 
 type Given<T> = Option<Spanned<T>>;
 
@@ -41,8 +42,16 @@ struct File {
     mail: Option<Spanned<Mail>>,
     #[serde(default)]
     billing: Billing,
+    tls: Option<Tls>,
     #[serde(default)]
     log: Log,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tls {
+    certificate: PathBuf,
+    private_key: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -193,6 +202,7 @@ impl Reader<'_> {
             billing: self.billing(file.billing),
             mail: file.mail.and_then(|mail| self.mail(mail)),
             log: self.log(file.log),
+            tls: file.tls.map(|Tls { certificate, private_key }| TlsFiles { certificate, private_key }),
             listen: listen?,
             issuer: issuer?,
             operator_email: operator_email?,

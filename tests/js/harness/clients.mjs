@@ -27,6 +27,15 @@ export const Y_WEBSOCKET_KINDS = Object.keys(Y_WEBSOCKET)
 export const HOCUSPOCUS_KINDS = Object.keys(HOCUSPOCUS)
 export const KINDS = [...Y_WEBSOCKET_KINDS, ...HOCUSPOCUS_KINDS]
 
+/** Certificates that the providers trust; empty: the usual ones. */
+export const trusted = []
+
+class TrustingWebSocket extends WebSocket {
+  constructor (url, protocols) {
+    super(url, protocols, trusted.length > 0 ? { ca: trusted } : {})
+  }
+}
+
 /** What both families of providers have in common, as far as tests care. */
 class Client {
   /** Close events of its socket: `{ code, reason }`. */
@@ -73,7 +82,7 @@ class YWebsocketClient extends Client {
     // Version 1 has no sub-protocols.
     const credentials = token === undefined ? {} : kind.includes(' 1.') ? { params: { token } } : { protocols: ['access_token', token] }
     this.provider = new Y_WEBSOCKET[kind](url, name, this.doc, {
-      WebSocketPolyfill: WebSocket, disableBc: true, ...credentials, ...options
+      WebSocketPolyfill: TrustingWebSocket, disableBc: true, ...credentials, ...options
     })
     this.provider.on('connection-close', (event) => {
       if (event !== null) this.closes.push({ code: event.code, reason: event.reason })
@@ -144,7 +153,7 @@ class HocuspocusClient extends Client {
 /** A socket for Hocuspocus providers to share. It reconnects much sooner than an unhurried person's would. */
 export function openSocket (kind, url) {
   const [, Socket] = HOCUSPOCUS[kind]
-  return new Socket({ url, WebSocketPolyfill: WebSocket, delay: 50, minDelay: 50, maxDelay: 300 })
+  return new Socket({ url, WebSocketPolyfill: TrustingWebSocket, delay: 50, minDelay: 50, maxDelay: 300 })
 }
 
 /** Ends a socket of `openSocket` for good. */

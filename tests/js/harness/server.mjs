@@ -141,7 +141,7 @@ class Node {
   }
 
   get ws () {
-    return `ws://${this.#listen}`
+    return `${this.#keys.tls ? 'wss' : 'ws'}://${this.#listen}`
   }
 
   get http () {

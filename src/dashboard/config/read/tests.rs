@@ -50,6 +50,7 @@ fn the_documented_file_names_every_key() {
         "billing.providers.x",
         "mail",
         "log",
+        "tls",
     ];
     for section in sections {
         // What serde says of an unknown key lists the known ones.

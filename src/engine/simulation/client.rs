@@ -242,6 +242,8 @@ impl Replica {
     fn take(&mut self, wire: Wire, body: &[u8]) -> Vec<Vec<u8>> {
         let mut reader = Reader::new(body);
         let mut answers = Vec::new();
+        // Of the time before it left and came back on the same socket: what is acknowledged then, nobody can tell.
+        self.uncertain |= wire == Wire::Hocuspocus && !self.open && matches!(body[0], 0 | 8);
         match (reader.byte().unwrap(), reader.byte().unwrap()) {
             (0, 0) => {
                 let state = yrs::StateVector::decode_v1(reader.var_bytes().unwrap()).unwrap();

@@ -19,6 +19,8 @@ export function totp (secret, steps = 0) {
 
 /** Keeps pictures of the page, and checks what a picture can't show. */
 export async function look (page, name) {
+  // A click that leads to another page returns when that one begins.
+  await page.waitForFunction(() => document.documentElement && document.readyState === 'complete')
   const shown = page.viewportSize()
   for (const width of WIDTHS) {
     await page.setViewportSize({ width, height: 800 })

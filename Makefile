@@ -55,7 +55,7 @@ test: test-deps lint test-bench test-rust test-js test-python autobahn
 # Chromium, npm, Python and PostgreSQL from Debian (the tests start a PostgreSQL of their own, in a temporary directory);
 # Authlib, PyJWT and an OpenAPI validator from PyPI, into tests/python/.venv. cargo-deny is optional, because building it takes longer than our tests.
 test-deps:
-	@tuning/install-packages npm:npm node:nodejs chromium:chromium python3:python3 pg_ctlcluster:postgresql
+	@tuning/install-packages npm:npm node:nodejs chromium:chromium python3:python3 pg_ctlcluster:postgresql openssl:openssl
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || tuning/install-packages python3-venv
 	@$(MAKE) --silent --no-print-directory $(PYTHON_INSTALLED) $(KOSOKU)
 

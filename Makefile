@@ -137,6 +137,7 @@ crash:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) check --quiet --manifest-path tests/fuzz/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target)/fuzz-check
 	tests/licences
 
 # --- measuring: bench/README.md ----------------------------------------------------------------------------------

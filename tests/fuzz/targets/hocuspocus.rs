@@ -1,6 +1,6 @@
 //! Hocuspocus messages, through the engine: one socket with several documents, beside one who is honest in one of them.
 
-use wiresocket::engine::event::{Event, Incoming};
+use wiresocket::engine::event::Incoming;
 use wiresocket::protocol::lib0;
 
 use super::stage::{self, Stage};
@@ -27,11 +27,7 @@ pub fn run(data: &[u8]) {
             1..=3 => stage.receive(hostile, Incoming::Binary(&keyed(payload))),
             4 | 5 => stage.receive(hostile, Incoming::Binary(&keyed(&stage::sync(2, payload)))),
             6 => stage.pass(payload.len() as u64 % 70),
-            _ => stage.hear(match payload.len() % 3 {
-                0 => Event::Stalled { connection: hostile },
-                1 => Event::Progressed { connection: hostile },
-                _ => Event::Resumed { connection: hostile },
-            }),
+            _ => stage.queue(hostile, payload.len()),
         }
     }
     stage.check();

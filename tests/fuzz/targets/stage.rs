@@ -110,6 +110,15 @@ impl Stage {
         self.hear(Event::Received { connection, message });
     }
 
+    /// The hostile one's queue fills, moves or empties.
+    pub fn queue(&mut self, hostile: ConnectionId, which: usize) {
+        self.hear(match which % 3 {
+            0 => Event::Stalled { connection: hostile },
+            1 => Event::Progressed { connection: hostile },
+            _ => Event::Resumed { connection: hostile },
+        });
+    }
+
     /// Time passes, in which the honest one shows now and then that it lives.
     pub fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds.div_ceil(10) {

@@ -1,6 +1,6 @@
 //! y-websocket messages, through the engine: one who sends anything, beside one who is honest.
 
-use wiresocket::engine::event::{Event, Incoming};
+use wiresocket::engine::event::Incoming;
 
 use super::stage::{self, Stage};
 use super::steps::Steps;
@@ -18,11 +18,7 @@ pub fn run(data: &[u8]) {
             5 if payload.len() % 2 == 0 => stage.receive(hostile, Incoming::Ping(payload)),
             5 => stage.receive(hostile, Incoming::Text),
             6 => stage.pass(payload.len() as u64 % 70),
-            _ => stage.hear(match payload.len() % 3 {
-                0 => Event::Stalled { connection: hostile },
-                1 => Event::Progressed { connection: hostile },
-                _ => Event::Resumed { connection: hostile },
-            }),
+            _ => stage.queue(hostile, payload.len()),
         }
     }
     stage.check();

@@ -4,6 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 
+use crate::time::calendar::days_of;
+
 const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -89,21 +91,14 @@ fn time(rest: &mut &[u8]) -> Option<i64> {
     let (hour, minute, second) = (next()?, next()?, next()?);
     // RFC 5280 section 4.1.2.5.1: two digits from 50 on are of the last century.
     let year = year + century.unwrap_or(if year < 50 { 2000 } else { 1900 });
-    Some(days_since_1970(year, month, day)? * 86_400 + hour * 3600 + minute * 60 + second)
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    Some(days_of(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Of the Gregorian calendar, whose years are counted from March for the leap day's sake.
-fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    Some(days - 719_468)
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn amounts(detail: &InvoiceDetail) -> Vec<(LineKind, i64)> {
     detail.lines.iter().map(|line| (line.kind, line.amount_cents)).collect()
 }
 
-fn terms(price_cents: i64) -> PlanTerms {
+pub fn terms(price_cents: i64) -> PlanTerms {
     PlanTerms {
         name: "Team".to_owned(),
         max_connections: 500,

@@ -1,6 +1,7 @@
 //! Signing keys: rotation, revocation, the key set, the master key.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -125,19 +126,22 @@ pub async fn a_key_set_is_cacheable_and_limited(stage: Stage) {
     assert_eq!(stage.get("/not-a-guid/.well-known/jwks").await.status, StatusCode::NOT_FOUND);
 }
 
-pub async fn private_keys_move_to_a_new_master_key(stage: Stage) {
-    let dir = tempfile::tempdir().unwrap();
-    let source = |version: i64| {
-        let path = dir.path().join(version.to_string());
+/// Master keys of these versions, which are made where they aren't there.
+fn master_keys(dir: &Path, versions: &[i64]) -> MasterKeys {
+    let source = |&version: &i64| {
+        let path = dir.join(version.to_string());
         if !path.exists() {
             master::generate(&path).unwrap();
         }
         (version, KeySource::File(path))
     };
-    let read = |versions: &[i64]| {
-        let sources: BTreeMap<_, _> = versions.iter().map(|version| source(*version)).collect();
-        MasterKeys::read(&sources).unwrap()
-    };
+    let sources: BTreeMap<_, _> = versions.iter().map(source).collect();
+    MasterKeys::read(&sources).unwrap()
+}
+
+pub async fn private_keys_move_to_a_new_master_key(stage: Stage) {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |versions: &[i64]| master_keys(dir.path(), versions);
     let config = stage.dashboard.config.clone();
     let old = stage.restarted(config.clone(), read(&[1])).await;
     let (tenant, credentials) = old.ready().await;
@@ -157,17 +161,7 @@ pub async fn private_keys_move_to_a_new_master_key(stage: Stage) {
 
 pub async fn second_factors_move_to_a_new_master_key(stage: Stage) {
     let dir = tempfile::tempdir().unwrap();
-    let source = |version: i64| {
-        let path = dir.path().join(version.to_string());
-        if !path.exists() {
-            master::generate(&path).unwrap();
-        }
-        (version, KeySource::File(path))
-    };
-    let read = |versions: &[i64]| {
-        let sources: BTreeMap<_, _> = versions.iter().map(|version| source(*version)).collect();
-        MasterKeys::read(&sources).unwrap()
-    };
+    let read = |versions: &[i64]| master_keys(dir.path(), versions);
     let config = stage.dashboard.config.clone();
     let old = stage.restarted(config.clone(), read(&[1])).await;
     let accounts = [old.account("ada@example.com").await, old.account("eve@example.com").await];

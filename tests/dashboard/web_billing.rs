@@ -13,7 +13,7 @@ use wiresocket::dashboard::plans::{self, PlanTerms};
 use wiresocket::dashboard::region::LicenseRegion;
 use wiresocket::dashboard::subscriptions::{self, AppId, SubscriptionState};
 
-use crate::billing::{DAY_S, MONTH_S, invoice, newest, pay, pick, subscription, upkeep};
+use crate::billing::{self, DAY_S, MONTH_S, invoice, newest, pay, pick, subscription, upkeep};
 use crate::nodes::{enrol, post};
 use crate::stage::{PASSWORD, Stage};
 use crate::web::{Browser, EMAIL, Page, operator, owner};
@@ -168,16 +168,7 @@ pub async fn a_price_that_no_longer_holds_is_shown_again(stage: Stage) {
 }
 
 fn terms(price_cents: i64, period: Cadence) -> PlanTerms {
-    PlanTerms {
-        name: "Team".to_owned(),
-        max_connections: 500,
-        max_documents: 400,
-        max_users_per_doc: 30,
-        ops_per_minute: 20_000,
-        price_cents,
-        currency: "USD".to_owned(),
-        period,
-    }
+    PlanTerms { period, ..billing::terms(price_cents) }
 }
 
 pub async fn a_change_to_the_free_plan_is_credited(stage: Stage) {

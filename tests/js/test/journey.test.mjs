@@ -7,7 +7,7 @@ import * as openid from 'openid-client'
 import { openWindow, startBrowser, visit } from '../harness/browser.mjs'
 import { allSaved, allSynced, open, sameText } from '../harness/clients.mjs'
 import { startDashboard } from '../harness/dashboard.mjs'
-import { field, fill, follow, look, press, question } from '../harness/pages.mjs'
+import { field, fill, follow, logInFirst, look, press, question } from '../harness/pages.mjs'
 import { Proxy } from '../harness/proxy.mjs'
 import { freshName, startNode } from '../harness/server.mjs'
 import { defer, until } from '../harness/until.mjs'
@@ -67,11 +67,8 @@ test('from sign-up to two editors in sync, and all that is done to them while th
   })
 
   await t.test('the operator approves, and enrols a node', async (t1) => {
-    await visit(operator, dashboard.issuer)
-    await fill(operator, { 'E-mail address': 'ops@example.com', Password: dashboard.operatorPassword })
-    await press(operator, 'Log in')
-    await fill(operator, { 'Present password': dashboard.operatorPassword, 'New password': 'operators have long ones' })
-    await press(operator, 'Save')
+    const oneTime = { email: 'ops@example.com', password: dashboard.operatorPassword }
+    await logInFirst(operator, dashboard.issuer, oneTime, 'operators have long ones')
     await follow(operator, 'All tenants')
     await press(operator, 'Approve Acme')
     await operator.getByRole('status').waitFor()

@@ -32,6 +32,8 @@ STOP_S = 3
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 CONFIGURATION = ROOT / "bench" / "wiresocket.toml"
+# Our own nodes, with what each is told beside the configuration.
+OURS = {"wiresocket": {}, "wiresocket-memory": {"WIRESOCKET_JOURNAL__DURABILITY": "memory"}}
 
 
 class ServerError(Exception):
@@ -159,7 +161,7 @@ class Peer:
 
 def prepare(name: str, folder: Path) -> tuple[dict, list[str]]:
     """Keys and a token for our own node; the peers take anything."""
-    if name != "wiresocket":
+    if name not in OURS:
         return {}, ["--token", "any"] if name == "hocuspocus" else []
     keys = folder / "keys"
     token = [WIRESOCKET, "token", "--key", keys / f"{TENANT}.pem", "--ttl", "12h"]
@@ -175,6 +177,7 @@ def prepare(name: str, folder: Path) -> tuple[dict, list[str]]:
     kept = {name: claim for name, claim in claims.items() if name not in ("exp", "iat", "nbf", "jti")}
     (folder / "claims.json").write_text(json.dumps(kept))
     variables = {"WIRESOCKET_AUTH__KEY_DIR": str(keys), "WIRESOCKET_JOURNAL__DIRECTORY": str(folder / "journal")}
+    variables |= OURS[name]
     return variables, ["--token-file", str(folder / "token")]
 
 
@@ -198,7 +201,7 @@ def command(name: str, port: int) -> list[str]:
     return [
         str(part)
         for part in {
-            "wiresocket": lambda: [WIRESOCKET, "node", "--config", CONFIGURATION],
+            **{ours: lambda: [WIRESOCKET, "node", "--config", CONFIGURATION] for ours in OURS},
             "y-websocket": lambda: [node(18), modules / "y-websocket" / "bin" / "server.cjs"],
             "hocuspocus": lambda: [node(22), INSTALLED / "npm" / "hocuspocus.mjs"],
             # Without a folder to store in: none of the others stores anything here.
@@ -220,7 +223,7 @@ def npm_version(package: str, needs: int) -> str:
 
 
 VERSIONS = {
-    "wiresocket": lambda: (machine.output(WIRESOCKET, "--version").split() or ["unknown"])[-1],
+    **{ours: lambda: (machine.output(WIRESOCKET, "--version").split() or ["unknown"])[-1] for ours in OURS},
     "y-websocket": lambda: npm_version("y-websocket", 18),
     "hocuspocus": lambda: npm_version("@hocuspocus/server", 22),
     "y-sweet": lambda: f"{machine.output(INSTALLED / 'y-sweet' / 'bin' / 'y-sweet', 'version')}, in memory",
@@ -235,4 +238,5 @@ ALL = [
     Peer("y-sweet", "y-sweet", ("--path", "/d/{document}/ws/{document}")),
     Peer("uwebsockets", "uWebSockets relay", ("--wire", "relay")),
     Peer("relay", "our bare relay", ("--wire", "relay")),
+    Peer("wiresocket-memory", "WireSocket that stores nothing", ()),
 ]

@@ -165,6 +165,18 @@ impl<S: Storage> Log<S> {
             && (!self.group.is_empty() || !self.keeping.is_empty() || self.stored.iter().any(owes))
     }
 
+    /// Somebody waits for the next commit.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.failure.is_none() && self.stored.iter().any(|stored| matches!(stored, Some((_, true))))
+    }
+
+    /// Documents are being opened or put away: each holds up something of its shard.
+    #[must_use]
+    pub fn hurries(&self) -> bool {
+        !self.replies.is_empty() || (self.failure.is_none() && !self.keeping.is_empty())
+    }
+
     /// Bytes that wait for the commit.
     #[must_use]
     pub const fn gathered_bytes(&self) -> usize {

@@ -4,6 +4,9 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustls::version::{TLS12, TLS13};
+
+use crate::support::tls::Authority;
 use crate::support::wire::{self, Message, Wire};
 use crate::support::{Answer, Client, NodeSetup, Replica, Server, Tenant, http, wait_until};
 use crate::{MIB, figure, grown_mib, p99_and_max, peak_bytes};
@@ -183,6 +186,52 @@ fn slow_writers() {
         "slowloris",
         format_args!(
             "{CLIENTS} heads a byte at a time: all dropped by the deadline, {each} B resident each; others' relay p99 {p99:.1?}, max {max:.1?} (before: p99 {calm:.1?})"
+        ),
+    );
+}
+
+#[test]
+fn tls_handshakes_that_stay_half_open() {
+    const CLIENTS: usize = 1000;
+    let (tenant, authority) = (Tenant::new(1), Authority::new());
+    authority.renew();
+    let server = NodeSetup::new(&tenant)
+        .set("tls.certificate", authority.certificate().to_str().expect("UTF-8"))
+        .set("tls.private_key", authority.key().to_str().expect("UTF-8"))
+        .set("limits.handshake_timeout_s", 60)
+        .start();
+    let token = tenant.token().build();
+    let connector = authority.connector(&[&TLS12, &TLS13]);
+    let enter = || {
+        let began = Instant::now();
+        drop(server.upgrade("/pair").token(&token).open_over(connector.connect(server.address)));
+        began.elapsed()
+    };
+    enter();
+    let before = server.rss_bytes();
+    let mut times = Vec::new();
+    let half_open: Vec<TcpStream> = (0..CLIENTS)
+        .map(|n| {
+            let mut hello = Vec::new();
+            connector.session().write_tls(&mut hello).expect("a ClientHello");
+            let mut stream = http::connect(server.address);
+            stream.write_all(&hello).expect("it is sent");
+            // The server has done its part, which is what costs, and waits.
+            std::io::Read::read_exact(&mut stream, &mut [0; 64]).expect("the server's flight");
+            if n % 20 == 0 {
+                times.push(enter());
+            }
+            stream
+        })
+        .collect();
+    let each = server.rss_bytes().saturating_sub(before) / CLIENTS as u64;
+    assert!(each < 32 << 10, "{each} bytes for each half-open handshake");
+    drop(half_open);
+    let (p99, max) = p99_and_max(times);
+    figure(
+        "half-open TLS handshakes",
+        format_args!(
+            "{CLIENTS}: {each} B resident each; others got in meanwhile, p99 {p99:.1?}, max {max:.1?}"
         ),
     );
 }

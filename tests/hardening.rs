@@ -101,7 +101,7 @@ fn a_dashboard_believes_its_proxies_about_addresses_and_nobody_else() {
         let dashboard = DashboardServer::start(&format!("[http]\njwks_per_10_minutes = 2\n{proxies}\n"));
         let target = "/7e4a0000-0000-4000-8000-000000000001/.well-known/jwks";
         let is_limited = |forwarded_for: &str| {
-            let headers = [("X-Forwarded-For", forwarded_for)];
+            let headers = [("X-Forwarded-For", forwarded_for), ("Connection", "close")];
             http::request(dashboard.address, "GET", target, &headers).status == 429
         };
         assert!(!is_limited("198.51.100.1") && !is_limited("192.0.2.1, 198.51.100.1"));

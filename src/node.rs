@@ -473,7 +473,8 @@ fn random() -> Result<u64, NodeError> {
 
 fn shard_settings(config: &NodeConfig) -> Arc<ShardSettings> {
     let upgrades_limited = config.http.upgrades_per_minute.is_some();
-    let mut settings = ShardSettings { upgrades_limited, ..config.shard.clone() };
+    let exempt_networks = config.http.exempt_networks.clone();
+    let mut settings = ShardSettings { upgrades_limited, exempt_networks, ..config.shard.clone() };
     let keeps = config.journal.durability != Durability::Memory;
     settings.engine.retention = keeps.then_some(config.journal.retention);
     Arc::new(settings)

@@ -63,12 +63,14 @@ impl Shard {
 
     /// A request that is not an upgrade is the control shard's.
     fn hand_to_control(&mut self, key: Key) {
-        let Some(socket) = self.take_socket(key) else { return };
-        self.handshakes -= 1;
+        let Some(mut socket) = self.take_socket(key) else { return };
         self.metrics.http_requests_total += 1;
         let peer = socket.peer;
-        let read = match &socket.stage {
-            Stage::Handshake(handshake) => handshake.bytes.clone(),
+        let read = match &mut socket.stage {
+            Stage::Handshake(handshake) => {
+                self.places.give_back(handshake.holder);
+                std::mem::take(&mut handshake.bytes)
+            }
             _ => Vec::new(),
         };
         let (socket, tls) = socket.into_parts();
@@ -215,7 +217,7 @@ impl Shard {
         };
         let stage = std::mem::replace(&mut socket.stage, Stage::Open(Reader::new()));
         let Stage::Handshake(handshake) = stage else { return };
-        self.handshakes -= 1;
+        self.places.give_back(handshake.holder);
         let unread = handshake.bytes;
         if owner != self.index {
             return self.hand_over(key, owner, unread, opening);

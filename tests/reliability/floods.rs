@@ -1,10 +1,11 @@
 //! Fragments and request heads without end: what they make the server hold, and what the others notice.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
+use socket2::{Domain, Socket, Type};
 
 use crate::support::tls::Authority;
 use crate::support::wire::{self, Message, Wire};
@@ -187,6 +188,64 @@ fn slow_writers() {
         format_args!(
             "{CLIENTS} heads a byte at a time: all dropped by the deadline, {each} B resident each; others' relay p99 {p99:.1?}, max {max:.1?} (before: p99 {calm:.1?})"
         ),
+    );
+}
+
+/// Connects from another of the loopback's addresses.
+fn connect_from(source: [u8; 4], server: &Server) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((source, 0)).into()).expect("an address of the loopback");
+    socket.connect(&server.address.into()).expect("the server's queue takes it");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(crate::support::DEADLINE)).expect("a read timeout");
+    stream
+}
+
+#[test]
+fn connections_that_say_nothing_from_one_address() {
+    const PLACES: usize = 64;
+    const OF_ONE: usize = 8;
+    let tenant = Tenant::new(1);
+    let token = tenant.token().build();
+    let setup = NodeSetup::new(&tenant)
+        .set("node.shards", 1)
+        .set("http.upgrades_per_minute", 1000)
+        .set("limits.pending_handshakes_max", PLACES as i64)
+        .set("limits.handshake_timeout_s", 600)
+        .set("sessions.idle_timeout_s", 600)
+        .set("http.exempt_networks", vec!["127.0.0.3"]);
+    let server = setup.start();
+    // More than all places there are.
+    let silent: Vec<TcpStream> = (0..PLACES * 2).map(|_| connect_from([127, 0, 0, 2], &server)).collect();
+    let began = Instant::now();
+    Replica::join(&server, "shared", &token);
+    let entered = began.elapsed();
+    let refused = (PLACES * 2 - OF_ONE) as f64;
+    server.wait_for_metric("wiresocket_closes_total{code=\"429\"}", refused);
+    let mut gone = 0;
+    for mut stream in &silent {
+        stream.set_nonblocking(true).expect("it is a socket");
+        let read = std::io::Read::read(&mut stream, &mut [0]);
+        let is_open = matches!(&read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+        gone += usize::from(!is_open);
+    }
+    assert_eq!(gone, PLACES * 2 - OF_ONE);
+    // Those that have gone make room; and an exempt network may have more.
+    drop(silent);
+    let request = |source: [u8; 4]| {
+        let mut stream = connect_from(source, &server);
+        // It may be closed before it has said a word.
+        let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+        http::read_to_end(&mut stream).starts_with(b"HTTP/1.1 200")
+    };
+    wait_until("there is room again", || request([127, 0, 0, 2]));
+    let many: Vec<TcpStream> = (0..OF_ONE * 3).map(|_| connect_from([127, 0, 0, 3], &server)).collect();
+    assert!(request([127, 0, 0, 3]));
+    assert_eq!(server.metrics().closes(429), refused);
+    drop(many);
+    figure(
+        "silent connections of one address",
+        format_args!("twice as many as there are places: another address's editor is in after {entered:.1?}"),
     );
 }
 

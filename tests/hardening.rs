@@ -95,6 +95,34 @@ fn a_dashboard_does_not_start_on_a_master_key_or_smtp_url_that_everybody_can_rea
 }
 
 #[test]
+fn a_dashboard_shows_no_secret_of_a_configuration_that_is_wrong() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = dir.path().join("dashboard.toml");
+    let start = "[dashboard]\nissuer = \"https://auth.example.com\"\noperator_email = \"a@example.com\"\n";
+    let home = "[database]\nhome = \"sqlite:home.db\"\n";
+    for rest in [
+        "[database]\nhome = \"mysql://user:hunter2@db.example/d\"\n",
+        "[database]\nhome = \"postgres:/user:hunter2@db.example/d\"\n",
+        "[database]\nhome = [\"postgres://user:hunter2@db.example/d\"]\n",
+        "[database]\nhome = \"postgres://user:hunter2@db.example/d\n",
+        &format!("{home}[master_keys]\n1 = \"hunter2\"\n"),
+        &format!("{home}[master_keys]\n1 = {{ file = [\"hunter2\"] }}\n"),
+        &format!("{home}[mail]\nfrom = \"a@example.com\"\nsmtp_url = \"smtp://u:hunter2@mail.example\"\n"),
+        &format!(
+            "{home}[billing.providers.a]\ncheckout_url = \"https://a\"\nwebhook_secrets = \"hunter2\"\n"
+        ),
+        &format!(
+            "{home}[billing.providers.a]\ncheckout_url = \"https://a\"\nwebhook_secrets = [\"hunter2\"]\n"
+        ),
+    ] {
+        std::fs::write(&config, format!("{start}{rest}")).expect("the configuration is written");
+        let (code, _, stderr) = run(&["dashboard", "--config", config.to_str().expect("UTF-8")]);
+        assert_eq!(code, Some(78), "{rest}: {stderr}");
+        assert!(stderr.contains("dashboard.toml") && !stderr.contains("hunter2"), "{stderr}");
+    }
+}
+
+#[test]
 fn a_dashboard_believes_its_proxies_about_addresses_and_nobody_else() {
     for trusted in [true, false] {
         let proxies = if trusted { "trusted_proxies = [\"127.0.0.1\"]" } else { "" };

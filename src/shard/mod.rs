@@ -286,7 +286,9 @@ impl Shard {
         }
         self.send_backlog();
         self.send_to_journal();
-        if self.draining && !self.drained_said && self.engine.is_drained() && self.sockets.is_empty() {
+        // Connections that have said nothing yet are not waited for: load balancers hold such ones.
+        let rests = self.sockets.len() == self.places.taken();
+        if self.draining && !self.drained_said && self.engine.is_drained() && rests {
             self.drained_said = true;
             self.to_control.push(ToControl::Drained { shard: self.index, round: self.drain_round });
         }

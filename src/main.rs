@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use wiresocket::config::{self, LogFormat, LogLevel, LogSettings};
-use wiresocket::node::{Listeners, Node};
+use wiresocket::node::{Listeners, Node, check_files};
 use wiresocket::{dashboard, dev, logging, mint};
 
 /// Sync server for Yjs documents: multi-tenant, guarded by tokens, one thread per core.
@@ -65,7 +65,8 @@ enum Command {
         #[command(subcommand)]
         command: dashboard::admin::Command,
     },
-    /// Say what is wrong with a configuration, or print what a node would run with.
+    /// Say what is wrong with a configuration and the certificate and secrets that it names, or print what a node would run
+    /// with.
     CheckConfig {
         #[arg(value_name = "FILE")]
         file: PathBuf,
@@ -189,12 +190,12 @@ fn run_admin(file: Option<&Path>, command: dashboard::admin::Command) -> ExitCod
 fn check_config(file: &Path) -> ExitCode {
     match config::load(file) {
         Ok(config) => {
-            for warning in config.warnings() {
+            let of_files = match check_files(&config) {
+                Ok(warnings) => warnings,
+                Err(error) => return wrong_configuration(&error),
+            };
+            for warning in config.warnings().into_iter().chain(of_files) {
                 eprintln!("warning: {warning}");
-            }
-            // The file may be meant for another host, so this is no mistake of its own.
-            if let Some(dir) = config.keys.key_dir.as_ref().filter(|dir| !dir.is_dir()) {
-                eprintln!("warning: auth.key_dir is no directory on this host: {}", dir.display());
             }
             print(&config::effective_toml(&config))
         }

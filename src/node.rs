@@ -4,6 +4,7 @@
 //! [`crate::control`]).
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod files;
 mod journal;
 
 use std::io;
@@ -34,10 +35,11 @@ use crate::journal::Durability;
 use crate::journal::thread::{Journal, JournalError};
 use crate::limits::Rates;
 use crate::logging::LogLevelHandle;
-use crate::secret_file;
 use crate::shard::mailbox::{Letter, Mailbox, Sender, mailbox};
 use crate::shard::{self, Setup};
 use crate::tls::{self, CertificateError, Identity};
+
+pub use files::check_files;
 
 /// Connections that may wait in the kernel until a shard accepts them (`net.core.somaxconn` caps it).
 const BACKLOG: i32 = 4096;
@@ -250,14 +252,15 @@ impl Node {
             senders.push(sender);
             mailboxes.push(receiver);
         }
-        check_secrets(&config.dashboard)?;
+        files::check_secrets(&config.dashboard)?;
         let kept = journal::open(&config.journal, layout.shards.len())?;
         let (to_control, from_shards) = mpsc::channel(TO_CONTROL_BATCHES);
         let links = Links { from_shards, shards: senders.iter().map(control_mailbox).collect() };
         let dashboard = dashboard_settings(&config, &host, address);
         let live = live(&config, &host, address);
-        let settings =
-            control::Settings { dashboard, ..control_settings(live, &config, started, preloaded, extra)? };
+        let certificate = identity.as_ref().map(Identity::expiry);
+        let settings = control_settings(live, &config, started, preloaded, extra)?;
+        let settings = control::Settings { dashboard, certificate, ..settings };
         let control = control::start(settings, links)?;
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let shard_settings = shard_settings(&config);
@@ -470,7 +473,8 @@ fn random() -> Result<u64, NodeError> {
 
 fn shard_settings(config: &NodeConfig) -> Arc<ShardSettings> {
     let upgrades_limited = config.http.upgrades_per_minute.is_some();
-    let mut settings = ShardSettings { upgrades_limited, ..config.shard.clone() };
+    let exempt_networks = config.http.exempt_networks.clone();
+    let mut settings = ShardSettings { upgrades_limited, exempt_networks, ..config.shard.clone() };
     let keeps = config.journal.durability != Durability::Memory;
     settings.engine.retention = keeps.then_some(config.journal.retention);
     Arc::new(settings)
@@ -512,20 +516,6 @@ fn live(config: &NodeConfig, host: &Host, address: SocketAddr) -> Live {
         },
         drain_spread: config.drain_spread,
     }
-}
-
-/// A node that would be refused its own secrets later does not start. Those that aren't there yet may still come.
-fn check_secrets(config: &config::DashboardSettings) -> Result<(), NodeError> {
-    let named = config.enrolment_secret_file.iter().chain([&config.credential_file]);
-    for path in named.filter(|_| config.url.is_some()) {
-        match secret_file::check(path) {
-            Err(source) if secret_file::is_exposed(&source) => {
-                return Err(NodeError::Secret { path: path.clone(), source });
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
 }
 
 /// What the dashboard is told of this node, if there is one.
@@ -587,6 +577,7 @@ fn control_settings(
             revoke: Box::new(KeySets::revoke),
         },
         dashboard: None,
+        certificate: None,
         extra,
     })
 }

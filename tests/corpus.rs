@@ -65,6 +65,11 @@ fn heads_are_parsed_or_refused() {
 }
 
 #[test]
+fn what_proxies_say_is_read_or_refused() {
+    replay("proxy");
+}
+
+#[test]
 fn frames_are_read_or_refused_however_they_arrive() {
     replay("frames");
 }

@@ -248,6 +248,12 @@ fn every_endpoint_has_its_bucket_per_address() {
     // What a client claims in front of the proxy's own entry counts for nothing.
     let spoofed = from("192.0.2.77, 198.51.100.1", "/usage");
     assert_eq!(spoofed.status, 429);
+    for garbage in ["é", "unknown", ""] {
+        assert_eq!(from(&format!("{garbage}, 198.51.100.1"), "/usage").status, 429, "{garbage:?}");
+    }
+    server.wait_for_log("the client's address", |entry| {
+        entry["peer"] == "198.51.100.2" && entry["status"] == 429
+    });
     for _ in 0..20 {
         assert_eq!(from("203.0.113.9", "/usage").status, 200, "an exempt network");
         let upgrade = server.upgrade("/notes").bearer(&token).header("X-Forwarded-For", "203.0.113.9");

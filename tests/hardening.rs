@@ -11,7 +11,7 @@ use std::path::Path;
 use support::http::{self, read_to_end};
 use support::server::run;
 use support::wire::{self, Wire};
-use support::{Answer, Client, Incoming, NodeSetup, Replica, Server, Tenant, test_key};
+use support::{Answer, Client, DashboardServer, Incoming, NodeSetup, Replica, Server, Tenant, test_key};
 
 fn write_exposed(path: &Path, text: &str) {
     std::fs::write(path, text).expect("the file is written");
@@ -94,6 +94,52 @@ fn a_dashboard_does_not_start_on_a_master_key_or_smtp_url_that_everybody_can_rea
     refused(&key);
 }
 
+#[test]
+fn a_dashboard_shows_no_secret_of_a_configuration_that_is_wrong() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = dir.path().join("dashboard.toml");
+    let start = "[dashboard]\nissuer = \"https://auth.example.com\"\noperator_email = \"a@example.com\"\n";
+    let home = "[database]\nhome = \"sqlite:home.db\"\n";
+    for rest in [
+        "[database]\nhome = \"mysql://user:hunter2@db.example/d\"\n",
+        "[database]\nhome = \"postgres:/user:hunter2@db.example/d\"\n",
+        "[database]\nhome = [\"postgres://user:hunter2@db.example/d\"]\n",
+        "[database]\nhome = \"postgres://user:hunter2@db.example/d\n",
+        &format!("{home}[master_keys]\n1 = \"hunter2\"\n"),
+        &format!("{home}[master_keys]\n1 = {{ file = [\"hunter2\"] }}\n"),
+        &format!("{home}[mail]\nfrom = \"a@example.com\"\nsmtp_url = \"smtp://u:hunter2@mail.example\"\n"),
+        &format!(
+            "{home}[billing.providers.a]\ncheckout_url = \"https://a\"\nwebhook_secrets = \"hunter2\"\n"
+        ),
+        &format!(
+            "{home}[billing.providers.a]\ncheckout_url = \"https://a\"\nwebhook_secrets = [\"hunter2\"]\n"
+        ),
+    ] {
+        std::fs::write(&config, format!("{start}{rest}")).expect("the configuration is written");
+        let (code, _, stderr) = run(&["dashboard", "--config", config.to_str().expect("UTF-8")]);
+        assert_eq!(code, Some(78), "{rest}: {stderr}");
+        assert!(stderr.contains("dashboard.toml") && !stderr.contains("hunter2"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_dashboard_believes_its_proxies_about_addresses_and_nobody_else() {
+    for trusted in [true, false] {
+        let proxies = if trusted { "trusted_proxies = [\"127.0.0.1\"]" } else { "" };
+        let dashboard = DashboardServer::start(&format!("[http]\njwks_per_10_minutes = 2\n{proxies}\n"));
+        let target = "/7e4a0000-0000-4000-8000-000000000001/.well-known/jwks";
+        let is_limited = |forwarded_for: &str| {
+            let headers = [("X-Forwarded-For", forwarded_for), ("Connection", "close")];
+            http::request(dashboard.address, "GET", target, &headers).status == 429
+        };
+        assert!(!is_limited("198.51.100.1") && !is_limited("192.0.2.1, 198.51.100.1"));
+        for client in ["198.51.100.1", "192.0.2.1, 198.51.100.1", "é, 198.51.100.1", "::ffff:198.51.100.1"] {
+            assert!(is_limited(client), "{client}");
+        }
+        assert_eq!(is_limited("198.51.100.2"), !trusted);
+    }
+}
+
 /// Nobody at all, without a single capability, and without a way to get one.
 const AS_NOBODY: [&str; 7] = [
     "setpriv",
@@ -154,7 +200,7 @@ fn tokens(tenant: &Tenant) -> Vec<(&'static str, String)> {
         ("expired", good().expires_in(-60).build()),
         ("of an unknown key", good().header("kid", "nobody").build()),
         ("with a wrong signature", good().signed_by(test_key(2)).build()),
-        ("for another site", good().claim("allowedDomains", serde_json::json!(["a.example.com"])).build()),
+        ("for another site", good().claim("allowed_domain_1", "a.example.com").build()),
         ("for another document", good().claim("documents", serde_json::json!(["other"])).build()),
         ("for no connection", good().limit("maxConnections", 1).build()),
         ("of another issuer", good().claim("iss", "https://evil.example.com").build()),

@@ -11,7 +11,7 @@ use rcgen::date_time_ymd;
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, ProtocolVersion};
 use support::http::{self, Response};
-use support::tls::{Authority, Connector};
+use support::tls::{Authority, Connector, Stream};
 use support::wire::Wire;
 use support::{DashboardServer, Incoming, Metrics, NodeSetup, Replica, Server, Tenant, server, wait_until};
 
@@ -92,6 +92,39 @@ fn messages_of_many_records_pass_both_ways() {
     second.wait_for_text(&text);
     let mut late = join(&server, &connector, "large", &token);
     late.wait_for_text(&text);
+}
+
+#[test]
+fn a_connection_may_change_its_shard_in_the_middle_of_a_record() {
+    let (tenant, authority) = (Tenant::new(1), Authority::new());
+    let server = start(node(&tenant, &authority), &authority);
+    let token = tenant.token().build();
+    for version in [&TLS12, &TLS13] {
+        let connector = authority.connector(&[version]);
+        for document in 0..8 {
+            let Stream::Tls(mut stream) = connector.connect(server.address) else {
+                panic!("it is encrypted")
+            };
+            let mut sealed = |plain: &[u8]| {
+                stream.conn.writer().write_all(plain).expect("there is room");
+                let mut bytes = Vec::new();
+                while stream.conn.wants_write() {
+                    stream.conn.write_tls(&mut bytes).expect("there is memory");
+                }
+                bytes
+            };
+            let head = sealed(&server.upgrade(&format!("/{document}")).token(&token).head());
+            let ping = sealed(&[0x89, 0x84, 0, 0, 0, 0, b'p', b'i', b'n', b'g']);
+            let (first, rest) = ping.split_at(1 + 4 * document);
+            stream.sock.write_all(&[&head, first].concat()).expect("sent");
+            let support::Answer::Open(mut client) = support::Answer::read(Stream::Tls(stream)) else {
+                panic!("the token is good")
+            };
+            client.stream().write_all(rest).expect("sent");
+            while client.receive() != Incoming::Pong {}
+        }
+    }
+    assert!(metrics(&server).get("wiresocket_handovers_in_total") > 0.0);
 }
 
 #[test]
@@ -197,6 +230,7 @@ fn files_that_cannot_be_used_end_the_start_with_what_is_wrong() {
     let setup = node(&tenant, &authority).set("auth.key_dir", dir.path().to_str().expect("UTF-8"));
     std::fs::write(&file, setup.to_toml()).expect("the configuration is written");
     let start = || server::run(&["node", "--config", file.to_str().expect("UTF-8")]);
+    let check = || server::run(&["check-config", file.to_str().expect("UTF-8")]);
     let (certificate, key) = authority.issue(|_| {});
     let (_, other) = authority.issue(|_| {});
     let cases = [
@@ -211,12 +245,32 @@ fn files_that_cannot_be_used_end_the_start_with_what_is_wrong() {
         assert_eq!(code, Some(78), "{err}");
         assert!(err.contains(expected) && err.contains("tls."), "{err}");
         assert!(key.is_empty() || !err.contains(&key[30..60]), "no part of a key is shown: {err}");
+        assert_eq!(check(), (Some(78), String::new(), err), "the check says it too");
     }
     authority.put(&certificate, &key);
+    let (code, printed, err) = check();
+    assert_eq!((code, err.contains("TLS")), (Some(0), false), "{err}");
+    assert!(printed.contains("[tls]"), "{printed}");
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(authority.key(), open).expect("the key's rights are set");
     let (code, _, err) = start();
     assert!(code == Some(78) && err.contains("chmod 600"), "{err}");
+    assert_eq!(check(), (Some(78), String::new(), err));
+    let (old, key) = authority.issue(|params| params.not_after = date_time_ymd(2020, 1, 1));
+    authority.put(&old, &key);
+    let (code, _, err) = check();
+    assert!(
+        code == Some(0) && err.contains("warning: TLS: the certificate") && err.contains("it expired"),
+        "{err}"
+    );
+    // The file may be meant for another host: only the start refuses.
+    std::fs::remove_file(authority.key()).expect("the key is there");
+    let (code, _, err) = check();
+    assert!(
+        code == Some(0) && err.contains("warning: TLS") && err.contains("cannot read the private key"),
+        "{err}"
+    );
+    assert_eq!(start().0, Some(78));
 }
 
 #[test]
@@ -229,6 +283,18 @@ fn an_expired_certificate_is_warned_of() {
         entry["level"] == "WARN"
             && entry["message"].as_str().is_some_and(|message| message.contains("it expired"))
     });
+    let expiry = || metrics(&server).get("wiresocket_tls_certificate_expiry_seconds");
+    assert_eq!(expiry(), 1_577_836_800.0, "2020-01-01");
+    let (certificate, key) = authority.issue(|params| params.not_after = date_time_ymd(2100, 1, 1));
+    authority.put(&certificate, &key);
+    wait_until("the new one is in use", || expiry() == 4_102_444_800.0);
+}
+
+#[test]
+fn a_node_without_a_certificate_has_no_expiry_of_it() {
+    let metrics = NodeSetup::new(&Tenant::new(1)).start().metrics();
+    assert!(metrics.has("wiresocket_connections_active"));
+    assert!(!metrics.has("wiresocket_tls_certificate_expiry_seconds"));
 }
 
 #[test]
@@ -247,12 +313,25 @@ fn a_handshake_that_does_not_come_to_its_end_is_ended() {
     let mut stream = http::connect(server.address);
     stream.write_all(&hello).expect("sent");
     assert!(!http::read_to_end(&mut stream).is_empty(), "the server has said its part, and closed");
+    // A proxy that does not say all of it.
+    let proxied = node(&tenant, &authority)
+        .set("limits.handshake_timeout_s", 0.5)
+        .set("node.proxy_protocol", "both")
+        .set("http.trusted_proxies", vec!["127.0.0.0/8"])
+        .start();
+    for address in [proxied.address, plaintext(&proxied)] {
+        for part in [&b""[..], b"PROXY TCP4 192.0.2.1 ", &proxy_header([192, 0, 2, 1])[..20]] {
+            let mut stream = http::connect(address);
+            stream.write_all(part).expect("sent");
+            assert_eq!(http::read_to_end(&mut stream), b"");
+        }
+    }
     // Through with TLS's handshake, but no request.
     let mut stream = authority.connector(&[&TLS13]).connect(server.address);
     let mut nothing = [0; 1];
     assert!(!matches!(stream.read(&mut nothing), Ok(1..)));
     assert_eq!(metrics(&server).closes(408), 5.0);
-    assert_eq!(metrics(&server).get("wiresocket_connections"), 0.0);
+    assert_eq!(metrics(&server).get("wiresocket_connections_total"), 0.0);
 }
 
 #[test]
@@ -297,7 +376,21 @@ fn both_sides_say_goodbye() {
         // A client that leaves TLS but not TCP has left.
         let mut client = join(&server, &connector, "notes", &token).client;
         client.connection().say_goodbye();
-        wait_until("it has left", || metrics(&server).get("wiresocket_connections") == 0.0);
+        wait_until("it has left", || metrics(&server).get("wiresocket_connections_active") == 0.0);
+        // So has one that said so together with its request, whatever shard its document has.
+        let began = metrics(&server).get("wiresocket_connections_total");
+        let brief = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|document| {
+            let mut stream = connector.connect(server.address);
+            let head = server.upgrade(&format!("/{document}")).token(&token).head();
+            stream.write_all(&head).expect("the upgrade is sent");
+            stream.say_goodbye();
+            stream
+        });
+        wait_until("they came and left", || {
+            let metrics = metrics(&server);
+            let came = metrics.get("wiresocket_connections_total") - began;
+            came == brief.len() as f64 && metrics.get("wiresocket_connections_active") == 0.0
+        });
         // A server that closes a WebSocket says so in TLS too: without that, rustls's client reads an error.
         let upgrade = server.upgrade("/notes").token("none").origin("https://app.example.com");
         let mut client = upgrade.open_over(connector.connect(server.address));
@@ -385,7 +478,25 @@ fn a_trusted_proxy_says_whose_connection_it_is() {
             support::Answer::Refused(response) => assert_eq!(response.status, 429),
             support::Answer::Open(_) => panic!("the bucket was empty"),
         }
+        let address = std::net::Ipv4Addr::from(client).to_string();
+        server.wait_for_log("who was refused", |entry| entry["peer"] == address && entry["status"] == 429);
     }
+    // Who is named, by either header or by both at once.
+    let named = |header: &[u8], forwarded_for: &str| {
+        let mut tcp = http::connect(server.address);
+        tcp.write_all(header).expect("sent");
+        let mut stream = connector.over(tcp);
+        let upgrade = server.upgrade("/notes").token(&token).header("X-Forwarded-For", forwarded_for);
+        stream.write_all(&upgrade.head()).expect("sent");
+        matches!(support::Answer::read(stream), support::Answer::Open(_))
+    };
+    let mapped = b"PROXY TCP6 ::ffff:192.0.2.1 ::1 12345 443\r\n";
+    assert!(!named(mapped, "203.0.113.1"), "the same address in its IPv6 form, which is no proxy");
+    assert!(named(&proxy_header([127, 0, 0, 9]), "203.0.113.2"), "a proxy behind the proxy");
+    assert!(!named(&proxy_header([127, 0, 0, 9]), "203.0.113.2"));
+    assert!(!named(&proxy_header([203, 0, 113, 2]), "203.0.113.3"), "it is its bucket, however it is named");
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x03\x04\0\0";
+    assert!(named(local, "203.0.113.4") && !named(local, "203.0.113.4"), "the proxy's own connection");
     // Without a header, and with a wrong one.
     for wrong in [&b"GET /health HTTP/1.1\r\n\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\0"] {
         let mut stream = http::connect(server.address);

@@ -157,6 +157,8 @@ pub struct ShardSettings {
     pub proxy_protocol: ProxyProtocol,
     /// Whether each upgrade asks for room in its address's bucket; follows [`HttpSettings::upgrades_per_minute`].
     pub upgrades_limited: bool,
+    /// Clients that are not counted one by one; follows [`HttpSettings::exempt_networks`].
+    pub exempt_networks: Vec<Network>,
     /// The hint in 1012, 1013 and `Retry-After`, before jitter.
     pub retry_after: Duration,
     // connections
@@ -351,6 +353,7 @@ impl NodeConfig {
                 trusted_proxies: Vec::new(),
                 proxy_protocol: ProxyProtocol::Off,
                 upgrades_limited: true,
+                exempt_networks: Vec::new(),
                 retry_after: Duration::from_secs(5),
                 fragments_max: 1024,
                 outbox_bytes_max: 1 << 20,

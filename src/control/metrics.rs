@@ -59,6 +59,7 @@ pub(super) struct NodeFigures {
     pub http_requests_total: u64,
     pub http_refused_total: u64,
     pub rss_bytes: Option<u64>,
+    pub certificate_ends_unix_s: Option<i64>,
 }
 
 /// One figure of a shard.
@@ -128,12 +129,12 @@ impl NodeFigures {
         page.gauge("wiresocket_uptime_seconds", "Seconds since the process started", self.uptime_s)?;
         let states = Health::ALL.map(|state| (state.name().to_owned(), u64::from(state == self.health)));
         page.gauges("wiresocket_health", "1 for the state that /health reports", "status", states)?;
-        match self.rss_bytes {
-            Some(bytes) => {
-                page.gauge("process_resident_memory_bytes", "Resident memory of the process", bytes)
-            }
-            None => Ok(()),
+        if let Some(bytes) = self.rss_bytes {
+            page.gauge("process_resident_memory_bytes", "Resident memory of the process", bytes)?;
         }
+        let Some(ends) = self.certificate_ends_unix_s else { return Ok(()) };
+        let help = "When the certificate that node.listen shows expires, in seconds since 1970";
+        page.gauge("wiresocket_tls_certificate_expiry_seconds", help, ends)
     }
 
     fn encode_gauges(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -451,6 +452,7 @@ mod tests {
             http_requests_total: 0,
             http_refused_total: 0,
             rss_bytes: Some(4096),
+            certificate_ends_unix_s: Some(1_893_456_000),
         }
     }
 
@@ -482,6 +484,7 @@ mod tests {
             "wiresocket_ledger_connections 7",
             "wiresocket_ip_bucket_refusals_total{bucket=\"upgrade\"} 3",
             "process_resident_memory_bytes 4096",
+            "wiresocket_tls_certificate_expiry_seconds 1893456000",
             "# EOF",
         ] {
             assert!(has(&page, line), "{line} is missing in\n{page}");

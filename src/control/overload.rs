@@ -10,10 +10,11 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Both lines as shares of what the node is planned for.
+    /// Both lines as shares of what the node is planned for, rounded up: a node for one connection takes one, and is
+    /// welcoming again when it has gone.
     #[must_use]
     pub fn of(capacity: u64, shed_percent: u8, recover_percent: u8) -> Self {
-        let share = |percent: u8| u64::try_from(u128::from(capacity) * u128::from(percent) / 100);
+        let share = |percent: u8| u64::try_from((u128::from(capacity) * u128::from(percent)).div_ceil(100));
         Self {
             shed_at: share(shed_percent).unwrap_or(u64::MAX),
             recover_at: share(recover_percent).unwrap_or(u64::MAX),
@@ -107,6 +108,19 @@ mod tests {
         assert_eq!(overload.observe(load(75, 0)), None);
         assert_eq!(overload.observe(load(74, 0)), Some(false));
         assert_eq!(overload.observe(load(79, 0)), None);
+    }
+
+    #[test]
+    fn the_smallest_node_takes_somebody_and_recovers() {
+        for capacity in 1..200 {
+            for (shed, recover) in [(80, 70), (100, 1), (2, 1)] {
+                let marks = Marks { connections: Some(Mark::of(capacity, shed, recover)), rss_bytes: None };
+                let mut overload = Overload::new(marks);
+                assert_eq!(overload.observe(load(0, 0)), None, "{capacity} at {shed} %");
+                assert_eq!(overload.observe(load(capacity, 0)), Some(true));
+                assert_eq!(overload.observe(load(0, 0)), Some(false), "{capacity} at {recover} %");
+            }
+        }
     }
 
     #[test]

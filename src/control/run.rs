@@ -173,8 +173,18 @@ impl Shell {
         documents: Documents,
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, StartError> {
-        let Settings { started, live, http, bounds, make_verifier, key_functions, dashboard, extra, .. } =
-            settings;
+        let Settings {
+            started,
+            live,
+            http,
+            bounds,
+            make_verifier,
+            key_functions,
+            dashboard,
+            certificate,
+            extra,
+            ..
+        } = settings;
         let fetcher = Fetcher::new(&live.keys);
         let key_dir = live.keys.dir.clone();
         let start_by = now(started).monotonic.saturating_add(live.keys.start_wait);
@@ -182,7 +192,8 @@ impl Shell {
         let mailboxes = links.shards;
         let rss_bytes = Box::new(rss_bytes);
         let meter = dashboard.is_some().then(|| Meter::new(boot()));
-        let parts = Parts { live, bounds, make_verifier, key_functions, mailboxes, rss_bytes, meter };
+        let parts =
+            Parts { live, bounds, make_verifier, key_functions, mailboxes, rss_bytes, certificate, meter };
         let mut control = Control::new(parts, now(started));
         control.preload(documents.preloaded, documents.files)?;
         let (ask, questions) = mpsc::channel(QUESTIONS_MAX);

@@ -14,6 +14,7 @@ use crate::auth::keys::KeySets;
 use crate::config::{JwksUrl, ShardSettings};
 use crate::limits::{Network, Rates};
 use crate::protocol::close::Refusal;
+use crate::tls::Expiry;
 
 /// Why a token was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct Settings {
     pub key_functions: KeyFunctions,
     /// Whose key feed is followed, and who hears heartbeats.
     pub dashboard: Option<DashboardSettings>,
+    /// When the certificate that the node shows expires; `None` without TLS.
+    pub certificate: Option<Expiry>,
     /// Further routes, behind the node's own: paths that the node answers itself are not reached here.
     pub extra: Option<Router>,
 }

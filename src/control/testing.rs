@@ -112,6 +112,7 @@ pub fn settings(known: &KnownKeys) -> Settings {
         make_verifier: make_verifier(known),
         key_functions: key_functions(known),
         dashboard: None,
+        certificate: None,
         extra: None,
     }
 }

@@ -81,6 +81,12 @@ impl Engine {
         }
         match (token, grant) {
             (Some(token), _) if !token.is_empty() => self.authenticate(now, id, channel_id, token),
+            // The upgrade was let in with it, which may be long ago.
+            (_, Some(grant))
+                if self.settings.close_on_token_expiry && self.settings.token_left_s(&grant, now) == 0 =>
+            {
+                self.deny_channel(now, id, channel_id, Refusal::InvalidToken("Token expired".into()));
+            }
             (token, Some(grant)) => {
                 // The upgrade's token counts for a client that sends none of its own (provider 2) or an empty one.
                 let first = token.is_none().then_some(body);

@@ -1,5 +1,5 @@
 //! What a client sent before it left, while its app's ops were being leased: sent is sent, so it is applied all the
-//! same, within the same limit, as soon as the lease is there.
+//! same, within the same limit, as soon as the lease is there. Only of clients that may write: nobody asks here any more.
 //!
 //! Bounded for an app by what one session may hold ([`super::ops::OpsMeter::inherit`]); a document that is gone by then
 //! takes it along.

@@ -345,7 +345,8 @@ impl Engine {
             room.sessions.swap_remove(at);
         }
         *room.count(&session) -= 1;
-        if !session.held.is_empty() {
+        // Of who may only read nothing is left to be applied later, when nobody looks at its token any more.
+        if !session.held.is_empty() && !session.terms.read_only {
             let (app, messages) = (room.id.app, std::mem::take(&mut session.held));
             let legacy =
                 Legacy { room: session.room, ops_per_minute: session.terms.ops_per_minute, messages };

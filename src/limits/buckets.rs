@@ -127,7 +127,6 @@ impl Buckets {
     /// May this address make one more such request? `now` is monotonic.
     pub fn admit(&mut self, now: Duration, bucket: Bucket, ip: IpAddr) -> bool {
         let rate = self.rates.of(bucket);
-        let ip = ip.to_canonical();
         if rate == 0 || self.exempt.iter().any(|network| network.contains(ip)) {
             return true;
         }
@@ -193,9 +192,10 @@ impl Buckets {
     }
 }
 
-/// An IPv4 address, or the /64 of an IPv6 one: a single host commonly owns a whole /64.
-fn client_of(ip: IpAddr) -> u128 {
-    match ip {
+/// Who counts as one client: an IPv4 address, or the /64 of an IPv6 one, since a single host commonly owns a whole /64.
+#[must_use]
+pub fn client_of(ip: IpAddr) -> u128 {
+    match ip.to_canonical() {
         // Above any /64 prefix, so the two families can't meet.
         IpAddr::V4(v4) => (1 << 64) | u128::from(v4.to_bits()),
         IpAddr::V6(v6) => v6.to_bits() >> 64,

@@ -14,7 +14,7 @@ pub mod network;
 pub mod ops;
 pub mod pushed;
 
-pub use buckets::{Bucket, Buckets, Rates};
+pub use buckets::{Bucket, Buckets, Rates, client_of};
 
 pub use ledger::{Claim, Exceeded, Ledger, Totals, Usage};
 pub use level::Level;

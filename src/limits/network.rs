@@ -94,21 +94,22 @@ impl fmt::Display for Network {
 /// The client's address: the peer's own, unless the peer is a trusted proxy; then the right-most address of
 /// `X-Forwarded-For` that is not a trusted proxy itself.
 ///
-/// `forwarded` are the header's values in the order they came. What stands left of the first untrusted address was
-/// written by that address and proves nothing. An entry that is not an address ends the walk at the hop that reported it.
+/// `forwarded` are the header's values in the order they came, as bytes: what a client puts into it may be no text, and
+/// stands in one value with what the proxy appends. What stands left of the first untrusted address was written by that
+/// address and proves nothing. An entry that is not an address ends the walk at the hop that reported it.
 #[must_use]
 pub fn client_address<'a>(
     peer: IpAddr,
-    forwarded: impl DoubleEndedIterator<Item = &'a str>,
+    forwarded: impl DoubleEndedIterator<Item = &'a [u8]>,
     trusted: &[Network],
 ) -> IpAddr {
     let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
     let mut client = peer.to_canonical();
-    for entry in forwarded.rev().flat_map(|value| value.rsplit(',')) {
+    for entry in forwarded.rev().flat_map(|value| value.rsplit(|byte| *byte == b',')) {
         if !is_trusted(client) {
             break;
         }
-        match forwarded_address(entry.trim()) {
+        match std::str::from_utf8(entry).ok().and_then(|entry| forwarded_address(entry.trim())) {
             Some(ip) => client = ip.to_canonical(),
             None => break,
         }
@@ -177,7 +178,9 @@ mod tests {
     #[test]
     fn the_client_is_the_right_most_address_that_is_not_a_trusted_proxy() {
         let trusted = [network("10.0.0.0/8"), network("::1")];
-        let client = |peer: &str, values: &[&str]| client_address(ip(peer), values.iter().copied(), &trusted);
+        let client = |peer: &str, values: &[&str]| {
+            client_address(ip(peer), values.iter().map(|value| value.as_bytes()), &trusted)
+        };
         // An untrusted peer may write whatever it likes.
         assert_eq!(client("203.0.113.9", &["1.1.1.1"]), ip("203.0.113.9"));
         assert_eq!(client("10.0.0.1", &["1.1.1.1"]), ip("1.1.1.1"));
@@ -189,5 +192,19 @@ mod tests {
         assert_eq!(client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), ip("10.0.0.3"));
         assert_eq!(client("10.0.0.1", &[]), ip("10.0.0.1"));
         assert_eq!(client("10.0.0.1", &["1.1.1.1, unknown"]), ip("10.0.0.1"));
+        // The same addresses in their IPv6 form.
+        assert_eq!(client("::ffff:10.0.0.1", &["::ffff:1.1.1.1, [::ffff:10.0.0.2]:99"]), ip("1.1.1.1"));
+        assert_eq!(client("::ffff:203.0.113.9", &["1.1.1.1"]), ip("203.0.113.9"));
+    }
+
+    #[test]
+    fn nothing_that_a_client_writes_hides_what_its_proxy_appends() {
+        let trusted = [network("10.0.0.0/8")];
+        for garbage in [&b"\xff\xfe"[..], "é".as_bytes(), b"", b",,,", b"\t", b"unknown", b"10.0.0.9"] {
+            let joined = [garbage, b", 1.1.1.1"].concat();
+            let client = |values: &[&[u8]]| client_address(ip("10.0.0.1"), values.iter().copied(), &trusted);
+            assert_eq!(client(&[&joined]), ip("1.1.1.1"), "{garbage:?}");
+            assert_eq!(client(&[garbage, b"1.1.1.1"]), ip("1.1.1.1"), "{garbage:?}");
+        }
     }
 }

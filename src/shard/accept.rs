@@ -3,8 +3,6 @@
 //! A step that needs the control shard's word leaves the handshake waiting, unread, until the answer comes; the
 //! handshake's deadline holds meanwhile.
 
-use std::net::IpAddr;
-
 use super::Shard;
 use super::mailbox::{HandOver, Letter};
 use super::poller::Interest;
@@ -45,6 +43,7 @@ impl Shard {
             Ok(Status::Complete(head)) => {
                 handshake.bytes.drain(..head.head_len);
                 handshake.head = Some(Box::new(head));
+                self.believe_proxies(key);
                 self.admit(now, key);
             }
             Err(error) => {
@@ -64,24 +63,29 @@ impl Shard {
 
     /// A request that is not an upgrade is the control shard's.
     fn hand_to_control(&mut self, key: Key) {
-        let Some(socket) = self.take_socket(key) else { return };
-        self.handshakes -= 1;
+        let Some(mut socket) = self.take_socket(key) else { return };
         self.metrics.http_requests_total += 1;
         let peer = socket.peer;
-        let read = match &socket.stage {
-            Stage::Handshake(handshake) => handshake.bytes.clone(),
+        let read = match &mut socket.stage {
+            Stage::Handshake(handshake) => {
+                self.places.give_back(handshake.holder);
+                std::mem::take(&mut handshake.bytes)
+            }
             _ => Vec::new(),
         };
         let (socket, tls) = socket.into_parts();
         self.to_control.push(ToControl::Http { socket, tls, read, peer });
     }
 
-    /// The address that counts: the peer's, or what a trusted proxy says of it.
-    fn client_ip(&self, key: Key) -> Option<IpAddr> {
-        let socket = self.sockets.get(key)?;
-        let Stage::Handshake(handshake) = &socket.stage else { return None };
-        let forwarded_for = handshake.head.as_ref()?.forwarded_for.as_deref().into_iter();
-        Some(client_address(socket.peer, forwarded_for, &self.settings.trusted_proxies))
+    /// From here on the peer is who the request came from, as far as trusted proxies say so: that address has a bucket, and
+    /// is in the log.
+    fn believe_proxies(&mut self, key: Key) {
+        let Some(Socket { stage: Stage::Handshake(handshake), peer, .. }) = self.sockets.get_mut(key) else {
+            return;
+        };
+        let forwarded_for = handshake.head.as_ref().and_then(|head| head.forwarded_for.as_deref());
+        let values = forwarded_for.map(str::as_bytes).into_iter();
+        *peer = client_address(*peer, values, &self.settings.trusted_proxies);
     }
 
     /// First question: may this node, and this address, take one more?
@@ -97,7 +101,7 @@ impl Shard {
         if !self.settings.upgrades_limited {
             return self.authenticate(now, key, true);
         }
-        let Some(ip) = self.client_ip(key) else { return };
+        let Some(ip) = self.sockets.get(key).map(|socket| socket.peer) else { return };
         let ticket = self.engine.next_ticket();
         self.wait_for(key, ticket);
         self.to_control.push(ToControl::Admit { shard: self.index, ticket, ip });
@@ -213,7 +217,7 @@ impl Shard {
         };
         let stage = std::mem::replace(&mut socket.stage, Stage::Open(Reader::new()));
         let Stage::Handshake(handshake) = stage else { return };
-        self.handshakes -= 1;
+        self.places.give_back(handshake.holder);
         let unread = handshake.bytes;
         if owner != self.index {
             return self.hand_over(key, owner, unread, opening);
@@ -225,6 +229,10 @@ impl Shard {
         self.engine.handle_event(now, Event::Opened { connection: key, opening });
         if !unread.is_empty() {
             self.feed(now, key, &mut unread);
+        }
+        // It said goodbye in TLS together with its request: no more bytes will come that would say so again.
+        if self.sockets.get(key).is_some_and(Socket::is_over) {
+            self.dead.push(key);
         }
     }
 

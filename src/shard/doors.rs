@@ -1,11 +1,13 @@
 //! From accept to the first byte of a request: who may come in through which listener, what a proxy says, and TLS.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rustls::HandshakeKind;
 
 use super::Shard;
 use super::handshake::{Expects, Handshake, Port};
+use super::places;
 use super::poller::Interest;
 use super::socket::{ReadOutcome, Socket, Stage};
 use crate::engine::slab::Key;
@@ -33,7 +35,7 @@ const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\
 impl Shard {
     pub(super) fn accept(&mut self, now: Now, number: usize) {
         for _ in 0..ACCEPTS_PER_TURN {
-            if self.handshakes >= self.settings.pending_handshakes_max {
+            if self.places.taken() >= self.settings.pending_handshakes_max {
                 // The rest waits in the kernel's queue, where it costs nothing.
                 return self.pause_listening(None);
             }
@@ -58,16 +60,29 @@ impl Shard {
                 tracing::info!(%peer, "connection closed: a PROXY header is expected, and its address is not in http.trusted_proxies");
                 continue;
             }
+            let holder = places::holder(&self.settings, peer.ip());
+            if !self.places.take(holder, self.settings.pending_handshakes_max) {
+                self.refuse_place(peer.ip());
+                continue;
+            }
             let expects = if proxied { Expects::Proxy { then: port } } else { Expects::First(port) };
             let until = now.monotonic + self.settings.handshake_timeout;
-            let stage = Stage::Handshake(Box::new(Handshake::new(expects)));
-            if let Some(key) = self.add_socket(Socket::new(stream.into(), peer.ip(), stage, None)) {
-                self.handshakes += 1;
-                self.deadlines.push(std::cmp::Reverse((until, key)));
-                // The request usually is there already: try before the next turn.
-                self.handshake_readable(now, key);
+            let stage = Stage::Handshake(Box::new(Handshake::new(expects, holder)));
+            match self.add_socket(Socket::new(stream.into(), peer.ip(), stage, None)) {
+                Some(key) => {
+                    self.deadlines.push(std::cmp::Reverse((until, key)));
+                    // The request usually is there already: try before the next turn.
+                    self.handshake_readable(now, key);
+                }
+                None => self.places.give_back(holder),
             }
         }
+    }
+
+    /// Too many handshakes of one client are going on: its connection is closed without a word, which costs least.
+    fn refuse_place(&mut self, peer: IpAddr) {
+        *self.metrics.closes_total.entry(429).or_default() += 1;
+        tracing::debug!(%peer, "connection closed: too many handshakes of this address are going on");
     }
 
     fn pause_listening(&mut self, until: Option<Duration>) {
@@ -84,7 +99,7 @@ impl Shard {
 
     /// Listens again when there is room.
     pub(super) fn resume_listening(&mut self, now: Now) {
-        let room = self.handshakes < self.settings.pending_handshakes_max;
+        let room = self.places.taken() < self.settings.pending_handshakes_max;
         let wait = self.accept_again_at.is_some_and(|at| now.monotonic < at);
         if self.listening || !room || wait {
             return;
@@ -162,6 +177,12 @@ impl Shard {
                     Ok(Some(header)) => {
                         handshake.bytes.drain(..header.length);
                         *peer = header.client.map_or(*peer, |client| client.ip());
+                        let (peer, holder) = (*peer, places::holder(&self.settings, *peer));
+                        if !self.places.assign(holder, self.settings.pending_handshakes_max) {
+                            self.refuse_place(peer);
+                            return self.drop_socket(key);
+                        }
+                        handshake.holder = holder;
                         Expects::First(then)
                     }
                     Err(error) => {

@@ -1,5 +1,6 @@
 //! What is known of a socket between accept and the answer to its upgrade. No I/O here.
 
+use super::places::Holder;
 use crate::protocol::request::{Head, Upgrade};
 
 /// A handshake in progress.
@@ -10,6 +11,8 @@ pub struct Handshake {
     /// Set once the head is complete and an answer of the control shard is awaited.
     pub head: Option<Box<Head>>,
     pub expects: Expects,
+    /// Whose place it takes.
+    pub holder: Holder,
 }
 
 /// What the next byte must belong to.
@@ -34,8 +37,8 @@ pub enum Port {
 
 impl Handshake {
     #[must_use]
-    pub const fn new(expects: Expects) -> Self {
-        Self { bytes: Vec::new(), head: None, expects }
+    pub const fn new(expects: Expects, holder: Holder) -> Self {
+        Self { bytes: Vec::new(), head: None, expects, holder }
     }
 
     /// The upgrade that waits for an answer.

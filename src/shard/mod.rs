@@ -16,7 +16,9 @@ mod handshake;
 mod letters;
 pub mod mailbox;
 pub mod metrics;
+mod places;
 mod poller;
+
 mod socket;
 mod traffic;
 
@@ -32,6 +34,7 @@ use rustc_hash::FxHashMap;
 
 use self::mailbox::{Letter, Mailbox, Sender};
 use self::metrics::ShardMetrics;
+use self::places::Places;
 use self::poller::{Poller, Ready};
 use self::socket::{Sending, Socket};
 use crate::auth::{KeySets, Policy, Verifier};
@@ -136,8 +139,8 @@ struct Shard {
     sockets: Slab<Socket>,
     /// Of handshakes, in this turn.
     tls_reads: usize,
-    /// Sockets that are still in their handshake.
-    handshakes: usize,
+    /// Of sockets that are still in their handshake.
+    places: Places,
     /// Handshakes that wait for the control shard.
     awaiting: FxHashMap<Ticket, Key>,
     /// When a handshake or a close must be over.
@@ -198,7 +201,7 @@ impl Shard {
             accept_again_at: None,
             sockets: Slab::default(),
             tls_reads: 0,
-            handshakes: 0,
+            places: Places::default(),
             awaiting: FxHashMap::default(),
             deadlines: BinaryHeap::new(),
             unread: None,
@@ -283,7 +286,9 @@ impl Shard {
         }
         self.send_backlog();
         self.send_to_journal();
-        if self.draining && !self.drained_said && self.engine.is_drained() && self.sockets.is_empty() {
+        // Connections that have said nothing yet are not waited for: load balancers hold such ones.
+        let rests = self.sockets.len() == self.places.taken();
+        if self.draining && !self.drained_said && self.engine.is_drained() && rests {
             self.drained_said = true;
             self.to_control.push(ToControl::Drained { shard: self.index, round: self.drain_round });
         }

@@ -242,8 +242,8 @@ impl Shard {
     pub(super) fn begin_closing(&mut self, now: Now, key: Key) {
         let until = now.monotonic + CLOSING_TIMEOUT;
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        if matches!(socket.stage, Stage::Handshake(_)) {
-            self.handshakes -= 1;
+        if let Stage::Handshake(handshake) = &socket.stage {
+            self.places.give_back(handshake.holder);
         }
         socket.stage = Stage::Closing { until };
         socket.stalled = false;
@@ -275,9 +275,9 @@ impl Shard {
 
     pub(super) fn drop_socket(&mut self, key: Key) {
         if let Some(socket) = self.take_socket(key)
-            && matches!(socket.stage, Stage::Handshake(_))
+            && let Stage::Handshake(handshake) = &socket.stage
         {
-            self.handshakes -= 1;
+            self.places.give_back(handshake.holder);
         }
     }
 

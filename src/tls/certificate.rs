@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -62,7 +64,31 @@ pub(super) struct Loaded {
     pub validity: Validity,
 }
 
+impl CertificateError {
+    /// The file is not on this host, or not for whoever asks: that says nothing about the file.
+    #[must_use]
+    pub fn is_of_this_host(&self) -> bool {
+        match self {
+            Self::Certificate { source, .. } | Self::Key { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+                    && !secret_file::is_exposed(source)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl TlsFiles {
+    /// Looks whether both could be used now, and says what is worth a warning.
+    ///
+    /// # Errors
+    /// [`CertificateError`] names the file and what is wrong with it.
+    pub fn check(&self) -> Result<Option<String>, CertificateError> {
+        let loaded = self.load(&default_provider())?;
+        let warning = loaded.validity.warning(SystemTime::now());
+        Ok(warning.map(|warning| format!("the certificate {}: {warning}", self.certificate.display())))
+    }
+
     /// Reads and checks both.
     pub(super) fn load(&self, provider: &CryptoProvider) -> Result<Loaded, CertificateError> {
         let (path, key_path) = (&self.certificate, &self.private_key);
@@ -114,10 +140,8 @@ fn broken_pem(path: &Path, error: &pem::Error) -> CertificateError {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair};
-    use rustls::crypto::ring::default_provider;
-
     use super::*;
+    use rcgen::{CertificateParams, KeyPair};
 
     fn write(dir: &Path, name: &str, text: &str, mode: u32) -> PathBuf {
         let path = dir.join(name);

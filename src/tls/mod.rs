@@ -15,5 +15,5 @@ mod session;
 mod validity;
 
 pub use certificate::{CertificateError, TlsFiles};
-pub use identity::{Identity, LOOK_EVERY};
+pub use identity::{Expiry, Identity, LOOK_EVERY};
 pub use session::{BUFFER_BYTES_MIN, Session};

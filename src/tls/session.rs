@@ -19,6 +19,10 @@ const FRONT_BYTES: usize = 17 << 10;
 /// The least that a buffer must have: the front, and a record with its header.
 pub const BUFFER_BYTES_MIN: usize = FRONT_BYTES + (18 << 10);
 
+/// What is kept of a handshake whose next message is not whole: many may be half open at a time. A ClientHello has one or two
+/// kilobytes; this is one record.
+const HANDSHAKE_BYTES_MAX: usize = 18 << 10;
+
 /// What a record may hold (RFC 8446 section 5.1), and more than it may grow by.
 const RECORD_BYTES: usize = 16 << 10;
 const OVERHEAD_BYTES: usize = 64;
@@ -74,7 +78,11 @@ impl Session {
     /// much for one message of a handshake.
     pub fn room<'a>(&self, buffer: &'a mut [u8]) -> &'a mut [u8] {
         let start = FRONT_BYTES + self.unfinished.len();
-        buffer.get_mut(start..).unwrap_or_default()
+        let end = match self.connection.is_handshaking() {
+            true => buffer.len().min(FRONT_BYTES + HANDSHAKE_BYTES_MAX),
+            false => buffer.len(),
+        };
+        buffer.get_mut(start..end).unwrap_or_default()
     }
 
     /// Takes in `count` bytes that were put into [`Self::room`]. The plain bytes are then at the front of the buffer; how
@@ -352,6 +360,23 @@ mod tests {
                 assert!(session.peer_is_done);
             }
         }
+    }
+
+    #[test]
+    fn a_half_open_handshake_keeps_little() {
+        let mut pair = Pair::of(&TLS13);
+        let (mut session, _) = pair.begin();
+        // A ClientHello that claims 60 KB, in records of 16 KB.
+        let mut endless = [&[0x16, 3, 1, 0x40, 0, 1, 0, 0xea, 0x60][..], &[0; 16_380]].concat();
+        endless.extend([0x16, 3, 1, 0x40, 0].iter().chain(&[0; 16_384]));
+        for byte in endless {
+            let room = session.room(&mut pair.buffer);
+            let Some(first) = room.first_mut() else { break };
+            *first = byte;
+            session.receive(&mut pair.buffer, 1).unwrap();
+        }
+        assert!(session.room(&mut pair.buffer).is_empty(), "it can't go on");
+        assert!(session.unfinished.capacity() <= HANDSHAKE_BYTES_MAX && session.output.is_empty());
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
     let histories = histories();
     vec![
         ("head", heads()),
+        ("proxy", proxies()),
         ("frames", frames()),
         ("sync", sync(&histories)),
         ("hocuspocus", hocuspocus(&histories)),
@@ -33,6 +34,38 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
 
 fn numbered(seeds: impl IntoIterator<Item = Vec<u8>>) -> Seeds {
     seeds.into_iter().enumerate().map(|(at, bytes)| (format!("{at:02}"), bytes)).collect()
+}
+
+/// The first byte: even for PROXY headers, odd for `X-Forwarded-For`; the rest of it is where they are cut.
+fn proxies() -> Seeds {
+    let version_2 = |command: u8, transport: u8, body: &[u8]| {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+        header.extend([command, transport]);
+        header.extend((body.len() as u16).to_be_bytes());
+        [&header[..], body, b"GET / HTTP/1.1\r\n"].concat()
+    };
+    let headers = [
+        version_2(0x21, 0x11, &[192, 0, 2, 7, 10, 0, 0, 1, 0x30, 0x39, 1, 0xbb]),
+        version_2(0x21, 0x11, &[192, 0, 2, 7, 10, 0, 0, 1, 0x30, 0x39, 1, 0xbb, 3, 0, 4, 1, 2, 3, 4]),
+        version_2(0x21, 0x21, &[0x20; 36]),
+        version_2(0x20, 0x00, &[]),
+        version_2(0x20, 0x11, &[4, 0, 0]),
+        version_2(0x21, 0x00, &[0; 20]),
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 12345 443\r\nGET".to_vec(),
+        b"PROXY TCP6 2001:db8::7 ::ffff:10.0.0.1 80 443\r\n".to_vec(),
+        b"PROXY UNKNOWN anything\r\n".to_vec(),
+        [b"PROXY TCP4 ".to_vec(), vec![b'1'; 110]].concat(),
+    ];
+    let values = [
+        "",
+        "1.1.1.1",
+        "10.0.0.9, 10.0.0.8",
+        "unknown, [2001:db8::1]:443",
+        ",,é, ::ffff:10.1.2.3",
+        "1.1.1.1:80,[::1",
+    ];
+    let headers = headers.iter().map(|header| [&[0x40], &header[..]].concat());
+    numbered(headers.chain(values.iter().map(|value| [&[0x41], value.as_bytes()].concat())))
 }
 
 // --- updates

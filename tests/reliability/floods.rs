@@ -1,9 +1,13 @@
 //! Fragments and request heads without end: what they make the server hold, and what the others notice.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustls::version::{TLS12, TLS13};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::tls::Authority;
 use crate::support::wire::{self, Message, Wire};
 use crate::support::{Answer, Client, NodeSetup, Replica, Server, Tenant, http, wait_until};
 use crate::{MIB, figure, grown_mib, p99_and_max, peak_bytes};
@@ -183,6 +187,110 @@ fn slow_writers() {
         "slowloris",
         format_args!(
             "{CLIENTS} heads a byte at a time: all dropped by the deadline, {each} B resident each; others' relay p99 {p99:.1?}, max {max:.1?} (before: p99 {calm:.1?})"
+        ),
+    );
+}
+
+/// Connects from another of the loopback's addresses.
+fn connect_from(source: [u8; 4], server: &Server) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((source, 0)).into()).expect("an address of the loopback");
+    socket.connect(&server.address.into()).expect("the server's queue takes it");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(crate::support::DEADLINE)).expect("a read timeout");
+    stream
+}
+
+#[test]
+fn connections_that_say_nothing_from_one_address() {
+    const PLACES: usize = 64;
+    const OF_ONE: usize = 8;
+    let tenant = Tenant::new(1);
+    let token = tenant.token().build();
+    let setup = NodeSetup::new(&tenant)
+        .set("node.shards", 1)
+        .set("http.upgrades_per_minute", 1000)
+        .set("limits.pending_handshakes_max", PLACES as i64)
+        .set("limits.handshake_timeout_s", 600)
+        .set("sessions.idle_timeout_s", 600)
+        .set("http.exempt_networks", vec!["127.0.0.3"]);
+    let server = setup.start();
+    // More than all places there are.
+    let silent: Vec<TcpStream> = (0..PLACES * 2).map(|_| connect_from([127, 0, 0, 2], &server)).collect();
+    let began = Instant::now();
+    Replica::join(&server, "shared", &token);
+    let entered = began.elapsed();
+    let refused = (PLACES * 2 - OF_ONE) as f64;
+    server.wait_for_metric("wiresocket_closes_total{code=\"429\"}", refused);
+    let mut gone = 0;
+    for mut stream in &silent {
+        stream.set_nonblocking(true).expect("it is a socket");
+        let read = std::io::Read::read(&mut stream, &mut [0]);
+        let is_open = matches!(&read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+        gone += usize::from(!is_open);
+    }
+    assert_eq!(gone, PLACES * 2 - OF_ONE);
+    // Those that have gone make room; and an exempt network may have more.
+    drop(silent);
+    let request = |source: [u8; 4]| {
+        let mut stream = connect_from(source, &server);
+        // It may be closed before it has said a word.
+        let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n");
+        http::read_to_end(&mut stream).starts_with(b"HTTP/1.1 200")
+    };
+    wait_until("there is room again", || request([127, 0, 0, 2]));
+    let many: Vec<TcpStream> = (0..OF_ONE * 3).map(|_| connect_from([127, 0, 0, 3], &server)).collect();
+    assert!(request([127, 0, 0, 3]));
+    assert_eq!(server.metrics().closes(429), refused);
+    drop(many);
+    figure(
+        "silent connections of one address",
+        format_args!("twice as many as there are places: another address's editor is in after {entered:.1?}"),
+    );
+}
+
+#[test]
+fn tls_handshakes_that_stay_half_open() {
+    const CLIENTS: usize = 1000;
+    let (tenant, authority) = (Tenant::new(1), Authority::new());
+    authority.renew();
+    let server = NodeSetup::new(&tenant)
+        .set("tls.certificate", authority.certificate().to_str().expect("UTF-8"))
+        .set("tls.private_key", authority.key().to_str().expect("UTF-8"))
+        .set("limits.handshake_timeout_s", 60)
+        .start();
+    let token = tenant.token().build();
+    let connector = authority.connector(&[&TLS12, &TLS13]);
+    let enter = || {
+        let began = Instant::now();
+        drop(server.upgrade("/pair").token(&token).open_over(connector.connect(server.address)));
+        began.elapsed()
+    };
+    enter();
+    let before = server.rss_bytes();
+    let mut times = Vec::new();
+    let half_open: Vec<TcpStream> = (0..CLIENTS)
+        .map(|n| {
+            let mut hello = Vec::new();
+            connector.session().write_tls(&mut hello).expect("a ClientHello");
+            let mut stream = http::connect(server.address);
+            stream.write_all(&hello).expect("it is sent");
+            // The server has done its part, which is what costs, and waits.
+            std::io::Read::read_exact(&mut stream, &mut [0; 64]).expect("the server's flight");
+            if n % 20 == 0 {
+                times.push(enter());
+            }
+            stream
+        })
+        .collect();
+    let each = server.rss_bytes().saturating_sub(before) / CLIENTS as u64;
+    assert!(each < 32 << 10, "{each} bytes for each half-open handshake");
+    drop(half_open);
+    let (p99, max) = p99_and_max(times);
+    figure(
+        "half-open TLS handshakes",
+        format_args!(
+            "{CLIENTS}: {each} B resident each; others got in meanwhile, p99 {p99:.1?}, max {max:.1?}"
         ),
     );
 }

@@ -27,9 +27,17 @@ impl Metrics {
         Self(samples.map(sample).collect())
     }
 
-    /// `wiresocket_documents_active`, or `wiresocket_closes_total{code="4004"}`; 0 if it is not there (yet).
+    /// `wiresocket_documents_active`, or `wiresocket_closes_total{code="4004"}`. What has labels may not be there yet, and is 0
+    /// then; all else is there from the start, or misspelt.
+    #[track_caller]
     pub fn get(&self, sample: &str) -> f64 {
-        self.0.get(sample).copied().unwrap_or(0.0)
+        match self.0.get(sample) {
+            Some(value) => *value,
+            None => {
+                assert!(sample.contains('{'), "there is no {sample} on the page");
+                0.0
+            }
+        }
     }
 
     pub fn has(&self, sample: &str) -> bool {

@@ -111,9 +111,8 @@ impl Node {
 
     fn client(&self, request: &Parts) -> Option<IpAddr> {
         let Peer(peer) = request.extensions.get()?;
-        let values = request.headers.get_all("x-forwarded-for").iter();
-        let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
-        Some(client_address(*peer, values.into_iter(), &self.facts.trusted_proxies))
+        let values = request.headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
+        Some(client_address(*peer, values, &self.facts.trusted_proxies))
     }
 
     async fn check(&self, parameters: &Parameters, headers: &HeaderMap) -> Result<Arc<Grant>, Problem> {

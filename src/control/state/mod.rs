@@ -34,7 +34,7 @@ use super::storage::Storage;
 use crate::config::ShardSettings;
 use crate::limits::{Bucket, Buckets, Ledger, Meter, OpsWindows, PushedLimits, Report};
 use crate::time::Now;
-use crate::tls::Session;
+use crate::tls::{Expiry, Session};
 
 /// How soon a mailbox that was full is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
@@ -96,6 +96,8 @@ pub(super) struct Parts {
     pub mailboxes: Vec<Mailbox>,
     /// Reads this process's resident memory.
     pub rss_bytes: Box<dyn FnMut() -> Option<u64>>,
+    /// `None` without TLS.
+    pub certificate: Option<Expiry>,
     /// What usage is reported with; `None` if there is nobody to report it to.
     pub meter: Option<Meter>,
 }
@@ -110,6 +112,7 @@ pub(super) struct Control {
     storage: Storage,
     rss_bytes_now: Option<u64>,
     rss_bytes: Box<dyn FnMut() -> Option<u64>>,
+    certificate: Option<Expiry>,
 
     store: KeyStore,
     refreshes: Refreshes<Waiter>,
@@ -148,7 +151,16 @@ pub(super) struct Control {
 
 impl Control {
     pub fn new(parts: Parts, now: Now) -> Self {
-        let Parts { live, bounds, make_verifier, key_functions, mailboxes, mut rss_bytes, meter } = parts;
+        let Parts {
+            live,
+            bounds,
+            make_verifier,
+            key_functions,
+            mailboxes,
+            mut rss_bytes,
+            certificate,
+            meter,
+        } = parts;
         let store = KeyStore::new(key_functions);
         let keys = live.keys;
         let begin = |&tenant: &Uuid| (tenant, Polled { entity_tag: None, fresh_at: now.monotonic });
@@ -163,6 +175,7 @@ impl Control {
             storage: Storage::default(),
             rss_bytes_now: rss_bytes(),
             rss_bytes,
+            certificate,
             verify: make_verifier(&live.shards, store.sets()),
             shard_settings: live.shards,
             make_verifier,

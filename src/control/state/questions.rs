@@ -13,6 +13,7 @@ use crate::limits::{Bucket, Usage};
 use crate::protocol::close::Refusal;
 use crate::protocol::document::{DocumentId, DocumentName};
 use crate::time::Now;
+use crate::tls::Expiry;
 
 /// Whether the node takes new sessions, and if not, why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +192,7 @@ impl Control {
             http_requests_total: self.http_requests_total,
             http_refused_total: self.http_refused_total,
             rss_bytes: self.rss_bytes_now,
+            certificate_ends_unix_s: self.certificate.as_ref().map(Expiry::unix_s),
         }
     }
 }

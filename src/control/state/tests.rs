@@ -64,6 +64,7 @@ impl Rig {
             key_functions: key_functions(&known),
             mailboxes: inboxes.iter().map(mailbox).collect(),
             rss_bytes: Box::new(move || Some(reading.load(Ordering::Relaxed))),
+            certificate: None,
             meter: Some(Meter::new(5)),
         };
         let now = Now { monotonic: 100 * S, unix_s: 1_000_000 };

@@ -18,7 +18,7 @@ use super::{Config, HttpSettings, KeySettings, MailSettings, MailTarget, RegionS
 use crate::config::{Issuer, LogFormat, LogLevel, LogSettings, Place, Problem, Problems};
 use crate::dashboard::master::KeySource;
 use crate::dashboard::region::LicenseRegion;
-use crate::dashboard::store::DatabaseUrl;
+use crate::dashboard::store::{DatabaseUrl, StoreError};
 use crate::limits::Network;
 use crate::tls::TlsFiles;
 
@@ -155,7 +155,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
 
 /// What serde or the TOML parser says, with the key that was probably meant.
 fn form_problem(error: &toml::de::Error, text: &str, file: &str) -> Problem {
-    let mut message = error.message().to_owned();
+    let mut message = without_text(error.message());
     let mut quoted = error.message().split('`').skip(1).step_by(2);
     if message.starts_with("unknown field")
         && let Some(written) = quoted.next()
@@ -171,6 +171,14 @@ fn form_problem(error: &toml::de::Error, text: &str, file: &str) -> Problem {
         None => Place::Whole { file: file.to_owned() },
     };
     Problem { place, message }
+}
+
+/// serde shows the text that stands where something else should, such as `{ file = … }`: it may be the secret itself.
+fn without_text(message: &str) -> String {
+    match (message.split_once("string \""), message.rsplit_once("\", expected ")) {
+        (Some((front, _)), Some((_, expected))) => format!("{front}text, expected {expected}"),
+        _ => message.to_owned(),
+    }
 }
 
 struct Reader<'a> {
@@ -276,7 +284,15 @@ impl Reader<'_> {
     }
 
     fn database(&mut self, key: &str, value: &Spanned<String>) -> Option<DatabaseUrl> {
-        self.parsed(key, value, "sqlite:PATH or postgres://USER@HOST/DATABASE")
+        match value.get_ref().parse() {
+            Ok(url) => Some(url),
+            // What was written may hold a password: the error shows it without.
+            Err(error) => {
+                let error: StoreError = error;
+                self.problem(value.span().start, format!("{key}: {error}"));
+                None
+            }
+        }
     }
 
     fn regions(

@@ -101,10 +101,9 @@ impl FromRequestParts<Arc<Dashboard>> for Client {
         let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() else {
             return Ok(Self(None));
         };
-        let values = parts.headers.get_all("x-forwarded-for").iter();
-        let values: Vec<&str> = values.map(|value| value.to_str().unwrap_or_default()).collect();
+        let values = parts.headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
         let trusted = &dashboard.config.http.trusted_proxies;
-        Ok(Self(Some(client_address(peer.ip(), values.into_iter(), trusted))))
+        Ok(Self(Some(client_address(peer.ip(), values, trusted))))
     }
 }
 

@@ -12,6 +12,8 @@
 mod migrate;
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -71,11 +73,22 @@ impl DatabaseUrl {
     /// The URL without a password, for messages.
     #[must_use]
     pub fn shown(&self) -> String {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return self.0.clone() };
-        match rest.split_once('@') {
-            Some((user, host)) => format!("{scheme}://{}@{host}", user.split(':').next().unwrap_or_default()),
-            None => self.0.clone(),
-        }
+        without_password(&self.0)
+    }
+}
+
+/// What may be shown of a text that should be a database's URL: no password, whether it is one or not. That is between the first
+/// colon of the user and the last `@`, or in the query.
+fn without_password(text: &str) -> String {
+    if text.starts_with("sqlite:") {
+        return text.to_owned();
+    }
+    let text = text.split('?').next().unwrap_or_default();
+    let (scheme, rest) =
+        text.split_once("://").map_or(("", text), |(scheme, rest)| (&text[..scheme.len() + 3], rest));
+    match rest.rsplit_once('@') {
+        Some((user, host)) => format!("{scheme}{}@{host}", user.split(':').next().unwrap_or_default()),
+        None => text.to_owned(),
     }
 }
 
@@ -89,7 +102,7 @@ impl FromStr for DatabaseUrl {
         if is_sqlite || is_postgres {
             Ok(Self(text.to_owned()))
         } else {
-            Err(StoreError::Url(text.to_owned()))
+            Err(StoreError::Url(without_password(text)))
         }
     }
 }
@@ -112,7 +125,7 @@ impl Database {
         let failed = |source| StoreError::Open { url: url.shown(), source };
         let database = if url.is_sqlite() {
             let options = AnyConnectOptions::from_str(&format!("{}?mode=rwc", url.0)).map_err(failed)?;
-            // The writer first: it makes the file.
+            make_private(url.0.trim_start_matches("sqlite:").trim_start_matches("//"));
             let writer = sqlite_pool(1).connect_with(options.clone()).await.map_err(failed)?;
             let reader = sqlite_pool(SQLITE_READERS).connect_with(options).await.map_err(failed)?;
             Self { writer, reader, begin: "BEGIN IMMEDIATE" }
@@ -155,6 +168,12 @@ impl Database {
         self.reader.close().await;
         self.writer.close().await;
     }
+}
+
+/// Makes a file that is not there yet, for nobody else: it will hold hashes of passwords and sealed keys. SQLite gives what it
+/// makes beside it the same rights. What is wrong with the path SQLite says when it opens it.
+fn make_private(path: &str) {
+    let _ = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path);
 }
 
 fn sqlite_pool(connections: u32) -> AnyPoolOptions {
@@ -225,6 +244,16 @@ mod tests {
         let url: DatabaseUrl = "postgres://dash:secret@db.example/wiresocket".parse().unwrap();
         assert_eq!(url.shown(), "postgres://dash@db.example/wiresocket");
         assert!(!format!("{url:?}").contains("secret"));
+        for text in [
+            "postgres://dash:sec@ret@db.example/wiresocket",
+            "postgres://db.example/wiresocket?user=dash&password=secret",
+            "mysql://dash:secret@db.example",
+            "dash:secret@db.example/wiresocket",
+            "postgres//dash:secret@db.example/wiresocket",
+        ] {
+            let shown = text.parse::<DatabaseUrl>().map_or_else(|error| error.to_string(), |url| url.shown());
+            assert!(shown.contains("db.example") && !shown.contains("ret"), "{shown}");
+        }
         assert_eq!("sqlite:/var/lib/a.db".parse::<DatabaseUrl>().unwrap().shown(), "sqlite:/var/lib/a.db");
     }
 
@@ -232,6 +261,22 @@ mod tests {
     fn a_url_is_of_one_of_the_two_kinds() {
         for text in ["mysql://a/b", "sqlite:", "sqlite://", "/var/lib/a.db", "sqlite:a.db?mode=ro"] {
             assert!(text.parse::<DatabaseUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_file_is_for_nobody_else() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("home.db");
+        let url: DatabaseUrl = format!("sqlite:{}", path.display()).parse().unwrap();
+        let database = Database::open(&url, &[]).await.unwrap();
+        let mut tx = database.begin().await.unwrap();
+        tx.execute("CREATE TABLE a (b TEXT)").await.unwrap();
+        let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap()).collect();
+        assert!(files.len() >= 2, "the log beside it: {files:?}");
+        for file in files {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::client::Said;
 use super::world::{World, app, token, token_with};
 use crate::engine::Settings;
+use crate::journal::Retention;
 
 const READ_ONLY: &str = "WireSocket.API WireSocket.ReadOnly";
 
@@ -112,6 +113,37 @@ fn a_newer_token_takes_and_gives_the_right_to_write() {
         let server = world.server_document(app(1), &names[attached]).unwrap();
         let replica = &world.sockets[socket].replicas[attached];
         assert_eq!(super::client::content(&server), super::client::content(&replica.doc), "nothing was lost");
+    }
+}
+
+#[test]
+fn what_a_reader_sends_and_leaves_behind_is_not_applied() {
+    // While the document is being loaded it is held, and applied when its sender has gone: if he might write.
+    for (token, text) in [(read_only_token(900), ""), (token(app(1)), "left behind")] {
+        for hocuspocus in [false, true] {
+            let settings = Settings { retention: Some(Retention::ForEver), ..Settings::default() };
+            let mut world = World::with_settings(1, settings, 1);
+            let socket = if hocuspocus {
+                let socket = world.hocuspocus(0, &token);
+                world.attach(socket, "notes");
+                socket
+            } else {
+                let doc = world.new_document();
+                world.join_with(&token, "notes", doc)
+            };
+            let update = world.replica(socket).insert(0, "left behind");
+            world.sockets[socket].send_update(0, &update);
+            while world.engines[0].gauges().documents == 0 {
+                assert!(world.step(), "it is never opened");
+            }
+            world.receive_at_once(socket);
+            assert!(world.engines[0].held_bytes() >= update.len(), "it is held");
+            world.hang_up(socket);
+            world.settle();
+            let later = world.join(app(1), "notes");
+            world.settle();
+            assert_eq!(world.replica(later).text(), text);
+        }
     }
 }
 

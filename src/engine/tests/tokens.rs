@@ -73,6 +73,29 @@ fn a_newer_token_of_another_app_is_refused() {
 }
 
 #[test]
+fn the_upgrade_s_token_opens_nothing_more_once_it_has_expired() {
+    for close in [true, false] {
+        let settings = Settings { close_on_token_expiry: close, ..Default::default() };
+        let mut world = World::with_settings(1, settings, 1);
+        let socket = world.hocuspocus_with_grant(0, &token_of("k1", app(1), WIDE, 100));
+        // A token of its own keeps its first document open.
+        world.sockets[socket].token = token(app(1));
+        world.attach(socket, "a");
+        world.sockets[socket].token = String::new();
+        world.attach(socket, "b");
+        world.settle();
+        assert!(world.sockets[socket].replicas[1].open);
+        live(&mut world, 101 + LEEWAY_S);
+        world.attach(socket, "c");
+        world.settle();
+        let [first, _, late] = &world.sockets[socket].replicas[..] else { panic!() };
+        assert!(first.open && first.denied.is_none());
+        assert_eq!(late.denied.as_deref(), close.then_some("4002 Token expired"));
+        assert_eq!(late.kinds().contains(&"step 2"), !close, "{:?}", late.kinds());
+    }
+}
+
+#[test]
 fn sessions_may_be_kept_beyond_their_token_without_cost() {
     let settings = Settings { close_on_token_expiry: false, ..Default::default() };
     let mut world = World::with_settings(1, settings, 1);

@@ -10,6 +10,7 @@ pub mod frames;
 pub mod head;
 pub mod hocuspocus;
 mod inventor;
+pub mod proxy;
 mod stage;
 pub mod steps;
 pub mod sync;
@@ -19,8 +20,9 @@ pub mod token;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus too.
-pub const ALL: [(&str, Target); 8] = [
+pub const ALL: [(&str, Target); 9] = [
     ("head", head::run),
+    ("proxy", proxy::run),
     ("frames", frames::run),
     ("sync", sync::run),
     ("hocuspocus", hocuspocus::run),

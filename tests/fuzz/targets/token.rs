@@ -85,12 +85,17 @@ fn check(grant: &Grant, claims: &[u8]) {
     let claims: Value = serde_json::from_slice(claims).expect("claims are JSON");
     assert_eq!(claims["iss"], ISSUER);
     assert!(claims["aud"] == "WireSocket.API" || claims["aud"] == json!(["WireSocket.API"]));
-    let granted = |name: &str| match &claims[name] {
-        Value::String(words) => words.split(' ').any(|word| word == "WireSocket.API"),
-        Value::Array(words) => words.iter().any(|word| word == "WireSocket.API"),
+    let granted = |name: &str, scope: &str| match &claims[name] {
+        Value::String(words) => words.split(' ').any(|word| word == scope),
+        Value::Array(words) => words.iter().any(|word| word == scope),
         _ => false,
     };
-    assert!(granted("scope") || granted("scp"));
+    assert!(granted("scope", "WireSocket.API") || granted("scp", "WireSocket.API"));
+    let read_only = granted("scope", "WireSocket.ReadOnly") || granted("scp", "WireSocket.ReadOnly");
+    assert_eq!(grant.permissions.read_only, read_only);
+    let documents = grant.permissions.documents.as_deref();
+    let documents = documents.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!(claims["documents"], json!(documents));
     assert_eq!(grant.app.tenant, TENANT);
     assert_eq!(claims["tenantid"].as_str().and_then(|text| text.parse().ok()), Some(TENANT));
     assert_eq!(claims["appId"].as_str().and_then(|text| text.parse().ok()), Some(grant.app.app));

@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::tls::Authority;
 use crate::support::wire::{self, Message, Wire};
-use crate::support::{Answer, Client, NodeSetup, Replica, Server, Tenant, http, wait_until};
+use crate::support::{Answer, Client, Metrics, NodeSetup, Replica, Server, Tenant, http, wait_until};
 use crate::{MIB, figure, grown_mib, p99_and_max, peak_bytes};
 
 /// A client's frame of one byte, masked with zeros.
@@ -247,6 +247,32 @@ fn connections_that_say_nothing_from_one_address() {
         "silent connections of one address",
         format_args!("twice as many as there are places: another address's editor is in after {entered:.1?}"),
     );
+}
+
+#[test]
+fn silent_connections_are_those_of_whom_a_proxy_names() {
+    let tenant = Tenant::new(1);
+    let server = NodeSetup::new(&tenant)
+        .set("node.shards", 1)
+        .set("node.proxy_protocol", "listen")
+        .set("http.trusted_proxies", vec!["127.0.0.1"])
+        .set("http.upgrades_per_minute", 1000)
+        .set("limits.pending_handshakes_max", 64)
+        .set("limits.handshake_timeout_s", 600)
+        .set("sessions.idle_timeout_s", 600)
+        .start();
+    let connect = |client: &str| {
+        let mut stream = http::connect(server.address);
+        stream.write_all(format!("PROXY TCP4 {client} 127.0.0.1 1 1\r\n").as_bytes()).expect("sent");
+        stream
+    };
+    let silent: Vec<TcpStream> = (0..60).map(|_| connect("192.0.2.1")).collect();
+    let mut other = connect("192.0.2.2");
+    other.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+    let page = http::Response::parse(&http::read_to_end(&mut other));
+    // Eight of one address, whatever address its proxy has.
+    assert_eq!(Metrics::parse(page.text()).closes(429), 52.0);
+    drop(silent);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub enum Stand {
     Loading,
     /// What is here, or will have it.
     Kept,
-    /// Nobody is here, and the journal is being given all of it.
+    /// Nobody is here, and the journal is being given all of it. Until it has that, the document stays.
     Resting,
 }
 
@@ -143,7 +143,7 @@ impl Engine {
             Reply::Stored { through, .. } => self.stored(through),
             Reply::Failed => self.journal_failed(),
             Reply::Wanted { document } => self.state_wanted(&document),
-            Reply::Rested { document } => self.rested(&document),
+            Reply::Rested { document } => self.rested(now, &document),
             Reply::Loaded { document, contents } => self.loaded(now, &document, contents),
         }
     }
@@ -232,8 +232,10 @@ impl Engine {
         matches!(self.settings.retention, Some(Retention::For(_) | Retention::ForEver))
     }
 
-    /// A document that is opened and not here: the journal is asked for it.
+    /// A document that is opened and not here: the journal is asked for it. What this turn has told the journal so far
+    /// goes first: that the document rests may be among it.
     pub(super) fn load(&mut self, room_key: Key) {
+        self.effects.extend(self.keeping.take_batch());
         if let Some(room) = self.rooms.get_mut(room_key) {
             room.stand = Stand::Loading;
             self.effects.push_back(Effect::Load { document: room.id.clone() });
@@ -292,7 +294,7 @@ impl Engine {
         let room = self.rooms.find(id).and_then(|key| self.rooms.get(key));
         if let Some(room) = room.filter(|room| room.stand == Stand::Kept) {
             let effect =
-                Effect::Keep { document: room.id.clone(), contents: room.document.contents(), rests: None };
+                Effect::Keep { document: room.id.clone(), contents: room.document.contents(), rests: false };
             self.effects.push_back(effect);
         }
     }
@@ -318,7 +320,7 @@ impl Engine {
                     room.stand = Stand::Resting;
                     *self.keeping.resting.entry(room_key).or_default() += 1;
                     let (document, contents) = (room.id.clone(), room.document.contents());
-                    return self.effects.push_back(Effect::Keep { document, contents, rests: Some(since) });
+                    return self.effects.push_back(Effect::Keep { document, contents, rests: true });
                 }
             },
             (Stand::Resting, Some(_)) if !self.keeping.failed => return,
@@ -328,21 +330,25 @@ impl Engine {
         self.rooms.remove(room_key);
     }
 
-    /// The journal has all of a document that nobody was in.
-    fn rested(&mut self, id: &DocumentId) {
+    /// The journal has all of a document that nobody was in. It rests from now on, if nobody came meanwhile.
+    fn rested(&mut self, now: Now, id: &DocumentId) {
         let Some(room_key) = self.rooms.find(id) else { return };
         let waiting = self.keeping.resting.get_mut(&room_key).map(|count| {
             *count -= 1;
             *count
         });
-        if waiting == Some(0) {
-            self.keeping.resting.remove(&room_key);
+        if waiting != Some(0) {
+            return;
         }
-        let stand = self.rooms.get(room_key).map(|room: &Room| room.stand);
-        match stand {
-            Some(Stand::Resting) if waiting == Some(0) => drop(self.rooms.remove(room_key)),
-            // Somebody came meanwhile.
-            Some(Stand::Kept) if self.keeps() => record::write_awake(&mut self.keeping.records, id),
+        self.keeping.resting.remove(&room_key);
+        let Some(room) = self.rooms.get(room_key) else { return };
+        match room.stand {
+            Stand::Resting => {
+                record::write_rests(&mut self.keeping.records, id, now.unix_s.max(1));
+                self.rooms.remove(room_key);
+            }
+            // Changed by what had waited for its app's ops: there is more to store.
+            _ if room.sessions.is_empty() => self.timers.set(now.monotonic, Timer::Grace(room_key)),
             _ => {}
         }
     }

@@ -151,8 +151,8 @@ impl<S: Storage> Log<S> {
             }
             Command::Keep { shard, document, contents, rests } => {
                 let key = record::key_of(&document);
-                let answer = rests.is_some().then_some(Answer { shard, document });
-                self.keep(key, contents, rests, answer);
+                let answer = rests.then_some(Answer { shard, document });
+                self.keep(key, contents, None, answer);
             }
         }
     }
@@ -181,6 +181,11 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub const fn storage(&self) -> &S {
         &self.storage
+    }
+
+    #[cfg(test)]
+    pub const fn index(&self) -> &Index {
+        &self.index
     }
 
     #[cfg(test)]

@@ -53,7 +53,7 @@ fn write(path: &Path, case: &Case) {
     };
     for number in (0..case.documents).filter(|_| case.characters > 0) {
         let contents = Contents { snapshot: state.clone(), tail: Vec::new() };
-        log.handle(Command::Keep { shard: 0, document: id(number), contents, rests: None });
+        log.handle(Command::Keep { shard: 0, document: id(number), contents, rests: false });
         commit(&mut log);
     }
     for (stroke, update) in (1..).zip(typing(case.strokes)) {

@@ -8,6 +8,7 @@ use super::client::{End, content};
 use super::promise::name_of;
 use super::schedule::{APPS, LETTERS, Schedule};
 use super::world::{LEEWAY_S, WIDE, World, app, token_of};
+use crate::journal::Retention;
 use crate::auth::keys::Lookup;
 use crate::engine::behind::ANSWERS_BYTES_MAX;
 use crate::engine::link::Target;
@@ -304,9 +305,21 @@ impl Schedule {
         self.check_reasons();
         if !self.world.has_failed() {
             self.world.assert_empty();
+            self.check_forgotten();
         }
         for socket in &self.world.sockets {
             assert!(socket.end.is_some() && socket.place.is_none(), "every socket ends");
+        }
+    }
+
+    /// What is kept for a time is gone when that is over, whatever was done to the clock.
+    fn check_forgotten(&mut self) {
+        if matches!(self.world.engines[0].settings().retention, Some(Retention::For(_))) {
+            self.world.set_wall_clock(1_000_000);
+            self.world.maintain();
+            self.world.commit();
+            let kept = self.world.journal.as_ref().map(|journal| journal.figures().documents);
+            assert!(kept == Some(0) || self.world.has_failed(), "{kept:?} documents outlive their time");
         }
     }
 

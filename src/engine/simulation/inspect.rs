@@ -50,8 +50,10 @@ impl World {
             assert_eq!(engine.dirty.len(), 0, "dirty links of shard {shard}");
             assert_eq!(engine.turn_rooms.len(), 0, "turns of shard {shard}");
         }
-        if let Some(journal) = self.journal.as_ref().filter(|_| !self.engines[0].may_be_kept()) {
-            assert_eq!(journal.figures().documents, 0, "documents in the journal");
+        if let Some(journal) = &self.journal {
+            assert_eq!(journal.index().awake_documents(), 0, "documents in the journal that don't rest");
+            assert_eq!(journal.index().wanted(), 0, "states that nobody will send");
+            assert!(self.engines[0].may_be_kept() || journal.figures().documents == 0, "documents in the journal");
         }
         assert_eq!(self.ledger.totals().connections, 0, "connections in the ledger");
         assert_eq!(self.ledger.totals().documents, 0, "documents in the ledger");

@@ -395,6 +395,7 @@ impl World {
         }
         gone.end = Some(End::ByClient);
         if let Some((shard, connection)) = gone.place.take() {
+            self.carry_out(usize::from(shard));
             self.connections[usize::from(shard)].remove(connection);
             self.tell(usize::from(shard), Event::Closed { connection });
         }

@@ -9,7 +9,7 @@ use super::index::{Covered, Index, Position, Positions};
 use super::record::{self, Marker, Part, Record, Said};
 pub use super::recovery::OpenError;
 use super::recovery::{self, Recovered, Replay};
-use super::segment;
+use super::segment::{self, Header};
 use super::storage::Storage;
 use super::{Command, Contents, Reply, Retention, Unreadable};
 use crate::protocol::document::DocumentId;
@@ -37,6 +37,18 @@ pub struct LogSettings {
     pub segment_bytes: u64,
     pub retention: Retention,
     pub shards: u16,
+    /// Hard to guess, for the segments' marks.
+    pub seed: u64,
+}
+
+impl LogSettings {
+    /// What a segment begins with (splitmix64: another mark for each).
+    fn header(&self, number: u64, sequence: u64) -> Header {
+        let mut mark = self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mark = (mark ^ (mark >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mark = (mark ^ (mark >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Header { number, sequence, mark: mark ^ (mark >> 31) }
+    }
 }
 
 /// What the log counts.
@@ -85,6 +97,8 @@ pub struct Log<S> {
     settings: LogSettings,
     index: Index,
     number: u64,
+    /// The newest segment's.
+    mark: u64,
     /// Of the newest segment, without the group.
     length: u64,
     /// Of the next record.
@@ -110,9 +124,10 @@ impl<S: Storage> Log<S> {
     /// [`OpenError`] names the file and the place.
     pub fn open(mut storage: S, settings: LogSettings) -> Result<(Self, Recovered), OpenError> {
         let Replay { mut index, recovered, sequence, number, .. } = Replay::run(&mut storage)?;
+        let header = settings.header(number, sequence);
         let made = storage
             .create(number)
-            .and_then(|()| storage.append(&segment::header(number, sequence)))
+            .and_then(|()| storage.append(&segment::header(header)))
             .and_then(|()| storage.sync());
         let file = storage.name(number);
         made.map_err(|source| OpenError::Storage { doing: "begin", file, source })?;
@@ -123,6 +138,7 @@ impl<S: Storage> Log<S> {
             settings,
             index,
             number,
+            mark: header.mark,
             length: segment::HEADER_BYTES as u64,
             sequence,
             durable: sequence,
@@ -213,7 +229,7 @@ impl<S: Storage> Log<S> {
     /// Every group begins with a marker: what was on disk by then.
     fn begin_group(&mut self) {
         if self.group.is_empty() {
-            let marker = Marker { sequence: self.sequence, durable: self.durable };
+            let marker = Marker { mark: self.mark, sequence: self.sequence, durable: self.durable };
             record::write_marker(&mut self.group, self.number, &marker);
             record::seal(&mut self.group, self.number);
             self.sequence += 1;
@@ -390,13 +406,13 @@ impl<S: Storage> Log<S> {
             self.storage.sync()?;
         }
         let number = self.number + 1;
-        let header = segment::header(number, self.sequence);
+        let header = self.settings.header(number, self.sequence);
         self.storage.create(number)?;
-        self.storage.append(&header)?;
+        self.storage.append(&segment::header(header))?;
         self.storage.sync()?;
-        self.number = number;
+        (self.number, self.mark) = (number, header.mark);
         self.durable = self.sequence;
-        self.length = header.len() as u64;
+        self.length = segment::HEADER_BYTES as u64;
         self.index.begin_segment(number, self.sequence);
         self.index.grow(self.length);
         Ok(())

@@ -152,7 +152,7 @@ impl Replay {
         let damaged = |Damage { offset, what }| OpenError::Damaged { file: file.clone(), offset, what };
         let bytes = storage.read(number).map_err(|source| failed("read", source))?;
         let length = bytes.len() as u64;
-        let sequence = segment::sequence(&bytes, number).unwrap_or(self.sequence);
+        let sequence = segment::header_of(&bytes, number).map_or(self.sequence, |header| header.sequence);
         self.index.begin_segment(number, sequence);
         let expected = (!is_first).then_some(self.sequence);
         let read = segment::read(&bytes, number, expected, |offset, sequence, length, record| {

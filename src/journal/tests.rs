@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::log::{Log, LogSettings, OpenError};
 use super::memory::{Faults, Memory};
+use super::record::Marker;
 use super::recovery::Recovered;
 use super::{Command, Contents, Reply, Retention, record};
 use crate::engine::simulation::world::Random;
@@ -16,7 +17,7 @@ use crate::protocol::document::{AppId, DocumentId, DocumentName};
 use crate::protocol::lib0::{self, Reader};
 
 const SETTINGS: LogSettings =
-    LogSettings { syncs: true, segment_bytes: 4096, retention: Retention::Session, shards: 1 };
+    LogSettings { syncs: true, segment_bytes: 4096, retention: Retention::Session, shards: 1, seed: 1 };
 
 fn document(number: u64) -> DocumentId {
     let app = AppId { tenant: Uuid::from_u128(1), app: Uuid::from_u128(2) };
@@ -693,6 +694,39 @@ fn of_states_that_another_one_stands_for_nothing_is_read_back() {
     let (_, recovered) = open(log.storage().after_kill());
     assert_eq!(recovered.documents[0].contents.tail.len(), 2 * tail.len());
     assert_eq!(all_of(&recovered)[&document(1)], Tokens::from([7, 8]));
+}
+
+/// A client can't know what the journal's markers look like, and so can't make a torn write look like damage.
+#[test]
+fn what_a_client_sends_is_no_marker() {
+    let (mut log, _) = open(Memory::default());
+    let mut batches = Batches::default();
+    batches.update(&mut log, &document(1), 1);
+    log.commit();
+    let before = log.storage().total_bytes();
+    let mut forged = Vec::new();
+    for mark in [0, 1, u64::MAX, u64::from_le_bytes(*b"\xf7WSgroup")] {
+        record::write_marker(&mut forged, 1, &Marker { mark, sequence: 3, durable: u64::MAX });
+    }
+    batches.append(&mut log, |out| record::write_update(out, &document(1), &forged));
+    log.commit();
+    for missing in 1..log.storage().total_bytes() - before {
+        let mut torn = log.storage().after_kill();
+        let length = torn.bytes_mut(1).len();
+        torn.bytes_mut(1).truncate(length - missing);
+        let (_, recovered) = open(torn);
+        assert_eq!(all_of(&recovered), BTreeMap::from([(document(1), Tokens::from([1]))]), "{missing}");
+    }
+}
+
+#[test]
+fn a_segment_of_another_version_is_left_alone() {
+    let (log, _) = open(Memory::default());
+    let mut other = log.storage().after_kill();
+    other.bytes_mut(1)[8] = 1;
+    other.bytes_mut(1).truncate(32);
+    let error = open_with(other, SETTINGS).unwrap_err();
+    assert!(error.to_string().contains("another version of WireSocket"), "{error}");
 }
 
 #[test]

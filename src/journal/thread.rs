@@ -93,11 +93,15 @@ impl Journal {
     }
 }
 
-/// Opens the journal and reads what is in it. `None` at [`Durability::Memory`].
+/// Opens the journal and reads what is in it. `None` at [`Durability::Memory`]. `seed` is hard to guess.
 ///
 /// # Errors
 /// [`JournalError`] says what is wrong and where.
-pub fn open(settings: &JournalSettings, shards: u16) -> Result<Option<(Opened, Recovered)>, JournalError> {
+pub fn open(
+    settings: &JournalSettings,
+    shards: u16,
+    seed: u64,
+) -> Result<Option<(Opened, Recovered)>, JournalError> {
     let syncs = match settings.durability {
         Durability::Memory => return Ok(None),
         Durability::Process => false,
@@ -105,7 +109,7 @@ pub fn open(settings: &JournalSettings, shards: u16) -> Result<Option<(Opened, R
     };
     let directory = Directory::open(&settings.directory)?;
     let log_settings =
-        LogSettings { syncs, segment_bytes: settings.segment_bytes, retention: settings.retention, shards };
+        LogSettings { syncs, segment_bytes: settings.segment_bytes, retention: settings.retention, shards, seed };
     let (log, recovered) = Log::open(directory, log_settings)?;
     let (sender, receiver) = sync_channel(COMMANDS_MAX);
     let opened = Opened { log, commit_interval: settings.commit_interval, sender, receiver };

@@ -19,7 +19,7 @@ use wiresocket_bench::{TENANT, paste, typing};
 
 const SHARDS: u16 = 2;
 const SETTINGS: LogSettings =
-    LogSettings { syncs: false, segment_bytes: 16 << 20, retention: Retention::Session, shards: SHARDS };
+    LogSettings { syncs: false, segment_bytes: 16 << 20, retention: Retention::Session, shards: SHARDS, seed: 1 };
 
 /// So many documents, each with a state of so many characters and so many key strokes behind it.
 struct Case {

@@ -63,8 +63,8 @@ pub struct Keeping {
     /// Batches on their way, with their sizes.
     unstored: VecDeque<(u64, usize)>,
     unstored_bytes: usize,
-    /// Who is acknowledged one update once a batch is stored.
-    line: VecDeque<(u64, Key)>,
+    /// Who hears of one update once a batch is stored: that it is, or that it was refused, which waits for its turn.
+    line: VecDeque<(u64, Key, bool)>,
     /// The journal takes nothing any more.
     failed: bool,
     /// What clients sent who left while their document was being loaded.
@@ -175,22 +175,33 @@ impl Engine {
             return;
         }
         if self.settings.retention.is_none() {
-            return self.say_stored(key);
+            return self.say_status(key, true);
         }
         if self.keeping.failed {
             return;
         }
         let newest = self.keeping.newest();
         if self.keeping.stored >= newest && self.keeping.line.is_empty() {
-            return self.say_stored(key);
+            return self.say_status(key, true);
         }
-        self.keeping.line.push_back((newest, key));
+        self.keeping.line.push_back((newest, key, true));
         self.keeping.asks |= self.keeping.records.is_empty() && newest > self.keeping.awaited;
     }
 
-    fn say_stored(&mut self, key: Key) {
-        self.counters.acknowledged += 1;
-        self.reply(key, |framing, out| framing.sync_status(out, true));
+    /// Tells a client that one of its updates was refused, behind what it is still to hear of those before.
+    pub(super) fn deny(&mut self, key: Key) {
+        if !self.sessions.get(key).is_some_and(|session| session.acknowledges) {
+            return;
+        }
+        match self.keeping.line.back() {
+            Some(&(number, ..)) => self.keeping.line.push_back((number, key, false)),
+            None => self.say_status(key, false),
+        }
+    }
+
+    fn say_status(&mut self, key: Key, stored: bool) {
+        self.counters.acknowledged += u64::from(stored);
+        self.reply(key, |framing, out| framing.sync_status(out, stored));
     }
 
     /// The journal has every batch up to this one.
@@ -203,17 +214,27 @@ impl Engine {
             keeping.unstored.pop_front();
             keeping.unstored_bytes -= bytes;
         }
-        while let Some(&(number, key)) = self.keeping.line.front()
+        while let Some(&(number, key, stored)) = self.keeping.line.front()
             && number <= through
         {
             self.keeping.line.pop_front();
-            self.say_stored(key);
+            self.say_status(key, stored);
         }
     }
 
     /// The journal takes nothing any more: nobody is told again that an update is stored.
     fn journal_failed(&mut self) {
-        self.keeping = Keeping { failed: true, number: self.keeping.number, ..Keeping::default() };
+        let failed = Keeping { failed: true, number: self.keeping.number, ..Keeping::default() };
+        for (_, key, stored) in std::mem::replace(&mut self.keeping, failed).line {
+            if !stored {
+                self.say_status(key, false);
+            }
+        }
+    }
+
+    /// Whether nothing that is written from now on would be stored, though it should be.
+    pub(super) const fn has_journal_failed(&self) -> bool {
+        self.keeping.failed
     }
 
     /// A document that the journal has, from before this process began. It waits for its clients as if they had left now.
@@ -305,9 +326,9 @@ impl Engine {
         let since = now.unix_s.max(1);
         match (room.stand, self.settings.retention) {
             (Stand::Kept | Stand::Resting, Some(Retention::For(_) | Retention::ForEver))
-                if self.keeping.failed =>
+                if self.keeping.failed && room.changes > 0 =>
             {
-                return; // there is no other copy, and no room is made any more
+                return; // there is no other copy; nobody opens another one any more
             }
             (Stand::Kept, Some(retention)) if !self.keeping.failed => match retention {
                 Retention::Session => record::write_forgotten(&mut self.keeping.records, &room.id),

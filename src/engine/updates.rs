@@ -37,6 +37,10 @@ impl Engine {
         let app = room.id.app;
         prescan::scan(update, &prescan::ScanLimits::default(), &mut self.scan)
             .map_err(|error| Refusal::InvalidPayload(format!("Malformed update: {error}").into()))?;
+        if self.journal_is_behind() {
+            self.counters.journal_refusals += 1;
+            return Err(self.overloaded_refusal());
+        }
         let state = room.document.state();
         if self.scan.is_known(|client| state.get(client)) && self.scan.deletes().is_empty() {
             self.counters.updates_in += 1;
@@ -46,10 +50,6 @@ impl Engine {
         if read_only {
             self.refuse_to_write(room_key, key);
             return Ok(Outcome::Done);
-        }
-        if self.journal_is_behind() {
-            self.counters.journal_refusals += 1;
-            return Err(self.overloaded_refusal());
         }
         match self.ops_verdict(now, app, ops_per_minute, key) {
             Verdict::Pass => {}
@@ -91,10 +91,8 @@ impl Engine {
         self.counters.updates_refused += 1;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let first = !std::mem::replace(&mut session.told_read_only, true);
-        let (wire, acknowledges) = (session.wire, session.acknowledges);
-        if acknowledges {
-            self.reply(key, |framing, out| framing.sync_status(out, false));
-        }
+        let wire = session.wire;
+        self.deny(key);
         if wire == Wire::YWebsocket && first {
             self.reply(key, |framing, out| framing.permission_denied(out, READ_ONLY));
         }

@@ -2,7 +2,8 @@
 //!
 //! A turn's updates go to the journal as one batch ([`Effect::Append`]). An acknowledgement waits in line until the batch
 //! that was being gathered when it was due is stored, also if its update changed nothing: what it repeats may not be
-//! stored yet. So acknowledgements come in order, for every connection of the shard.
+//! stored yet. So acknowledgements come in order, for every connection of the shard. An update that waits for what it
+//! depends on holds up those behind it ([`Overdue`]): a client counts.
 //!
 //! Bounded: what waits for the journal, by [`super::Settings::journal_backlog_bytes_max`]. Past it, whoever sends an update
 //! is told to come back later (1013); nothing that was taken is dropped.
@@ -47,6 +48,24 @@ const RESTS_LATER: Duration = Duration::from_millis(50);
 
 /// An acknowledgement in line takes about this much memory.
 const ACKNOWLEDGEMENT_BYTES: usize = 32;
+
+/// Statuses that may wait for an update before them.
+pub(super) const OVERDUE_MAX: usize = 64 << 10;
+
+/// What a session is not told yet: of its updates one waits for what it depends on, and these came behind it.
+#[derive(Debug, Default)]
+pub struct Overdue {
+    /// Updates that wait.
+    parked: u32,
+    /// Of those that don't: whether they were applied, or refused.
+    statuses: Vec<bool>,
+}
+
+impl Overdue {
+    pub(super) const fn len(&self) -> usize {
+        self.statuses.len()
+    }
+}
 
 /// What is on its way to the journal.
 #[derive(Debug)]
@@ -171,7 +190,7 @@ impl Engine {
     /// Tells a client that one of its updates counts as stored, once it does. Clients that know no acknowledgement and
     /// didn't ask for it get none.
     pub(super) fn acknowledge(&mut self, key: Key) {
-        if !self.sessions.get(key).is_some_and(|session| session.acknowledges) {
+        if self.waits_for_parked(key, true) {
             return;
         }
         if self.settings.retention.is_none() {
@@ -190,12 +209,43 @@ impl Engine {
 
     /// Tells a client that one of its updates was refused, behind what it is still to hear of those before.
     pub(super) fn deny(&mut self, key: Key) {
-        if !self.sessions.get(key).is_some_and(|session| session.acknowledges) {
+        if self.waits_for_parked(key, false) {
             return;
         }
         match self.keeping.line.back() {
             Some(&(number, ..)) => self.keeping.line.push_back((number, key, false)),
             None => self.say_status(key, false),
+        }
+    }
+
+    /// Whether this client hears nothing of an update, or not yet.
+    fn waits_for_parked(&mut self, key: Key, applied: bool) -> bool {
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.acknowledges) else { return true };
+        match &mut session.overdue {
+            Some(overdue) => overdue.statuses.push(applied),
+            None => return false,
+        }
+        true
+    }
+
+    /// An update waits for what it depends on.
+    pub(super) fn note_parked(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key).filter(|session| session.acknowledges) {
+            session.overdue.get_or_insert_default().parked += 1;
+        }
+    }
+
+    /// It has been applied.
+    pub(super) fn acknowledge_parked(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(overdue) = &mut session.overdue else { return };
+        overdue.parked -= 1;
+        overdue.statuses.push(true);
+        if overdue.parked > 0 {
+            return;
+        }
+        for applied in session.overdue.take().map(|overdue| overdue.statuses).unwrap_or_default() {
+            if applied { self.acknowledge(key) } else { self.deny(key) }
         }
     }
 

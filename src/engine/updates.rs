@@ -1,8 +1,11 @@
 //! The way of an update: pre-scan, ops, apply, keep, relay, acknowledge; and of one that came before what it depends on.
 
+use std::borrow::Cow;
+
 use super::Engine;
 use super::document::{Applied, ApplyError, Parked};
 use super::event::Terms;
+use super::keeping::OVERDUE_MAX;
 use super::ops::Verdict;
 use super::prescan;
 use super::slab::Key;
@@ -14,6 +17,9 @@ use crate::time::Now;
 
 /// What a y-websocket client's console shows.
 const READ_ONLY: &str = "The token is read-only: changes made here are not saved and reach nobody";
+
+const TOO_MANY_PARKED: Refusal =
+    Refusal::TooBig(Cow::Borrowed("Too many updates wait for changes that the document lacks"));
 
 /// What became of an update.
 pub(super) enum Outcome {
@@ -37,6 +43,9 @@ impl Engine {
         let app = room.id.app;
         prescan::scan(update, &prescan::ScanLimits::default(), &mut self.scan)
             .map_err(|error| Refusal::InvalidPayload(format!("Malformed update: {error}").into()))?;
+        if session.overdue.as_ref().is_some_and(|overdue| overdue.len() > OVERDUE_MAX) {
+            return Err(TOO_MANY_PARKED);
+        }
         if self.journal_is_behind() {
             self.counters.journal_refusals += 1;
             return Err(self.overloaded_refusal());
@@ -139,9 +148,10 @@ impl Engine {
         let Some(room) = self.rooms.get_mut(room_key) else { return Ok(()) };
         let parked = Parked { update: update.into(), session: key };
         if room.document.park(parked, self.settings.parked_bytes_max).is_err() {
-            return Err(Refusal::TooBig("Too many updates wait for changes that the document lacks".into()));
+            return Err(TOO_MANY_PARKED);
         }
         self.counters.updates_parked += 1;
+        self.note_parked(key);
         let Some(session) = self.sessions.get_mut(key) else { return Ok(()) };
         // An answer that still lacks something would only be asked for again.
         if !answer && !session.asked_missing {
@@ -180,7 +190,7 @@ impl Engine {
                 match result {
                     Ok(changed) => {
                         advanced |= changed;
-                        self.acknowledge(parked.session);
+                        self.acknowledge_parked(parked.session);
                     }
                     Err(ApplyError::Missing) => {
                         if let Some(room) = self.rooms.get_mut(room_key) {

@@ -474,8 +474,133 @@ fn a_document_that_should_be_kept_stays_in_memory_when_the_journal_has_failed() 
     let text = world.replica(writer).text();
     world.hang_up(writer);
     world.pass_s(100);
-    let reader = join(&mut world, "notes");
-    assert_eq!(world.replica(reader).text(), text);
+    let server = world.server_document(app(1), "notes").unwrap();
+    assert_eq!(content(&server), content(&world.replica(writer).doc), "{text}");
+}
+
+#[test]
+fn after_the_journal_has_failed_nobody_opens_another_document() {
+    let mut world = world(2, Retention::ForEver);
+    for name in ["read", "notes"] {
+        let writer = join(&mut world, name);
+        world.write(writer, "kept");
+        world.settle();
+        world.hang_up(writer);
+    }
+    world.pass_s(30);
+    let (socket, reader) = (join(&mut world, "notes"), join(&mut world, "read"));
+    let syncs = world.journal.as_mut().unwrap().storage_mut().syncs;
+    world.journal.as_mut().unwrap().storage_mut().faults.sync = Some(syncs);
+    world.write(socket, " on");
+    world.settle();
+    assert!(world.journal.as_ref().unwrap().failure().is_some());
+    let other = world.attach(socket, "other");
+    let late = world.join(app(1), "read");
+    world.settle();
+    let denied = world.sockets[socket].replicas[other].denied.clone();
+    assert!(denied.as_ref().is_some_and(|reason| reason.starts_with("1013 ")), "{denied:?}");
+    assert_eq!((world.code(socket), world.code(late)), (None, Some(1013)));
+    world.write(socket, " and on");
+    world.settle();
+    let server = world.server_document(app(1), "notes").unwrap();
+    assert_eq!(content(&server), content(&world.replica(socket).doc), "who is inside goes on");
+    // What nobody has changed is in the journal too, and takes no memory.
+    world.hang_up(reader);
+    world.pass_s(30);
+    assert!(world.server_document(app(1), "read").is_none());
+}
+
+#[test]
+fn a_refusal_is_said_behind_the_acknowledgements_before_it() {
+    let read_only = |world: &mut World, socket: usize| {
+        let more = serde_json::json!({ "scope": "WireSocket.API WireSocket.ReadOnly" });
+        let token = super::world::token_with(app(1), 90_000, &more);
+        world.sockets[socket].send(0, &super::client::auth(&token));
+    };
+    let said = |world: &World, socket: usize| -> Vec<bool> {
+        let status = |said: &Said| match said {
+            Said::Status(stored) => Some(*stored),
+            _ => None,
+        };
+        world.replica(socket).said.iter().filter_map(status).skip(1).collect()
+    };
+    for fails in [false, true] {
+        let mut world = world(2, Retention::Session);
+        let writer = join(&mut world, "notes");
+        world.holds_commits = true;
+        world.write(writer, "a");
+        read_only(&mut world, writer);
+        world.write(writer, "never");
+        world.settle();
+        assert!(world.replica(writer).read_only);
+        assert_eq!(said(&world, writer), [] as [bool; 0]);
+        if fails {
+            let storage = world.journal.as_mut().unwrap().storage_mut();
+            storage.faults.sync = Some(storage.syncs);
+        }
+        world.commit();
+        world.settle();
+        let expected: &[bool] = if fails { &[false] } else { &[true, false] };
+        assert_eq!(said(&world, writer), expected);
+        assert_eq!(world.counters().updates_refused, 1);
+    }
+}
+
+/// A client counts: what it is told next stands for the oldest of its updates of which it has heard nothing.
+#[test]
+fn an_update_that_waits_for_another_ones_holds_up_the_acknowledgements_behind_it() {
+    let mut world = world(1, Retention::Session);
+    let writer = join(&mut world, "notes");
+    world.write(writer, "known");
+    world.settle();
+    let known = world.replica(writer).doc.transact().encode_state_as_update_v1(&yrs::StateVector::default());
+    let lacking = super::client::Replica::new("notes", super::client::document(77));
+    let first = lacking.insert(0, "first ");
+    let second = lacking.insert(u32::MAX, "second ");
+    let before = statuses(&world, writer);
+    world.sockets[writer].send_update(0, &second);
+    world.sockets[writer].send_update(0, &known);
+    world.settle();
+    assert_eq!(world.counters().updates_parked, 1);
+    assert_eq!(statuses(&world, writer), before, "that would be taken for the one that waits");
+    world.sockets[writer].send_update(0, &first);
+    world.settle();
+    assert!(statuses(&world, writer) > before + 2);
+    assert_eq!(world.replica(writer).unacknowledged, 0);
+    let mut world = World::on_disk(1, keeping(Retention::Session), 2, world.disk_after_power_cut());
+    let late = join(&mut world, "notes");
+    assert!(world.replica(late).text().contains("first second "));
+}
+
+#[test]
+fn what_waits_behind_a_parked_update_is_bounded() {
+    let mut world = World::new(1);
+    let writer = join(&mut world, "notes");
+    let lacking = super::client::Replica::new("notes", super::client::document(77));
+    lacking.insert(0, "first ");
+    let second = lacking.insert(u32::MAX, "second ");
+    world.sockets[writer].send_update(0, &second);
+    for _ in 0..(64 << 10) + 2 {
+        world.sockets[writer].send(0, &super::client::sync(2, &[0, 0]));
+    }
+    world.settle();
+    assert_eq!(world.code(writer), Some(1009));
+}
+
+#[test]
+fn acknowledgements_that_wait_for_a_disk_that_hangs_are_bounded() {
+    let settings = Settings { journal_backlog_bytes_max: 2000, ..keeping(Retention::Session) };
+    let mut world = World::with_settings(1, settings, 1);
+    let writer = join(&mut world, "notes");
+    world.holds_commits = true;
+    world.write(writer, "a");
+    world.settle();
+    for _ in 0..100 {
+        world.sockets[writer].send(0, &super::client::sync(2, &[0, 0]));
+    }
+    world.settle();
+    assert_eq!(world.code(writer), Some(1013), "also for what changes nothing");
+    assert!(world.engines[0].gauges().unstored_bytes < 2400);
 }
 
 #[test]

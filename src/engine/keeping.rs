@@ -18,7 +18,6 @@ use super::Engine;
 use super::document::Document;
 use super::event::Effect;
 use super::legacy::Legacy;
-use super::room::Room;
 use super::slab::Key;
 use super::timers::Timer;
 use crate::journal::{Contents, Reply, Retention, Unreadable, record};
@@ -220,7 +219,9 @@ impl Engine {
 
     /// Whether this client hears nothing of an update, or not yet.
     fn waits_for_parked(&mut self, key: Key, applied: bool) -> bool {
-        let Some(session) = self.sessions.get_mut(key).filter(|session| session.acknowledges) else { return true };
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.acknowledges) else {
+            return true;
+        };
         match &mut session.overdue {
             Some(overdue) => overdue.statuses.push(applied),
             None => return false,

@@ -114,6 +114,8 @@ pub struct Log<S> {
     /// Documents of the oldest segment whose states are still to be asked for.
     cleaning: Vec<Box<[u8]>>,
     failure: Option<String>,
+    /// Why a document could not be read, of the newest one.
+    unreadable: Option<OpenError>,
     figures: LogFigures,
 }
 
@@ -149,6 +151,7 @@ impl<S: Storage> Log<S> {
             replies: VecDeque::new(),
             cleaning: Vec::new(),
             failure: None,
+            unreadable: None,
             figures: LogFigures::default(),
         };
         Ok((log, recovered))
@@ -191,6 +194,17 @@ impl<S: Storage> Log<S> {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
+    }
+
+    /// Why a document could not be read, if that was so since the last call.
+    pub fn take_unreadable(&mut self) -> Option<OpenError> {
+        self.unreadable.take()
+    }
+
+    fn note_unreadable(&mut self, why: OpenError) -> Unreadable {
+        self.figures.unreadable_total += 1;
+        self.unreadable = Some(why);
+        Unreadable
     }
 
     /// The disk, for tests and simulations that take it over after a crash.
@@ -457,7 +471,8 @@ impl<S: Storage> Log<S> {
             // Nobody has it: it is copied as it is.
             match self.index.state_of(&key).map(|state| recovery::read_state(&mut self.storage, state)) {
                 Some(Ok(contents)) => self.keep(key, contents, Some(since), None),
-                Some(Err(_)) => self.figures.unreadable_total += 1, // its segment stays
+                // Its segment stays, and with it all behind that.
+                Some(Err(why)) => _ = self.note_unreadable(why),
                 None => {}
             }
         }
@@ -469,10 +484,7 @@ impl<S: Storage> Log<S> {
             None => Ok(None),
             Some(state) => match recovery::read_state(&mut self.storage, state) {
                 Ok(contents) => Ok(Some(contents)),
-                Err(_) => {
-                    self.figures.unreadable_total += 1;
-                    Err(Unreadable)
-                }
+                Err(why) => Err(self.note_unreadable(why)),
             },
         };
         if matches!(contents, Ok(Some(_))) && self.failure.is_none() {

@@ -136,18 +136,11 @@ pub enum Reply {
     /// Nothing more will be stored.
     Failed,
     /// Old records of this document are in the way: send its [`Command::Keep`].
-    Wanted {
-        document: DocumentId,
-    },
+    Wanted { document: DocumentId },
     /// The state of a document in which nobody was is stored.
-    Rested {
-        document: DocumentId,
-    },
+    Rested { document: DocumentId },
     /// `None`: there is nothing. An error: it can't be read.
-    Loaded {
-        document: DocumentId,
-        contents: Result<Option<Contents>, Unreadable>,
-    },
+    Loaded { document: DocumentId, contents: Result<Option<Contents>, Unreadable> },
 }
 
 /// A document is in the journal and can't be read; the log says why.

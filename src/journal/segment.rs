@@ -84,7 +84,9 @@ pub fn read<'a>(
 ) -> Result<End, Damage> {
     let Some(Header { mut sequence, mark, .. }) = header_of(bytes, number) else {
         // Zero is what a crash leaves of a header that was not written to its end.
-        if bytes.starts_with(&MAGIC) && u32_at(bytes, 8).is_some_and(|version| ![0, VERSION].contains(&version)) {
+        if bytes.starts_with(&MAGIC)
+            && u32_at(bytes, 8).is_some_and(|version| ![0, VERSION].contains(&version))
+        {
             return Err(Damage { offset: 8, what: "another version of WireSocket wrote this" });
         }
         // A header is on disk before anything is written behind it.

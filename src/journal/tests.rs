@@ -623,17 +623,16 @@ fn a_state_that_nobody_can_send_does_not_hold_up_the_cleaning() {
         log.handle(Command::Load { shard: 0, document: id.clone() });
     }
     settle(&mut log);
-    let (mut left, mut tokens) = (0, Tokens::new());
+    let mut left = 0;
     for token in 0..6000 {
         batches.update(&mut log, &document(1), token);
-        tokens = Tokens::from([token]);
         for reply in settle(&mut log) {
             let Reply::Wanted { document: id } = reply else { continue };
             if visited.contains(&id) {
                 left += 1;
                 batches.append(&mut log, |out| record::write_rests(out, &id, 8));
             } else {
-                let contents = contents_of(&tokens);
+                let contents = contents_of(&Tokens::from([token]));
                 log.handle(Command::Keep { shard: 0, document: id, contents, rests: false });
             }
         }
@@ -645,7 +644,9 @@ fn a_state_that_nobody_can_send_does_not_hold_up_the_cleaning() {
     assert_eq!(recovered.resting, visited.len());
     log.handle(Command::Load { shard: 0, document: visited[7].clone() });
     match &settle(&mut log)[..] {
-        [Reply::Loaded { contents: Ok(Some(contents)), .. }] => assert_eq!(tokens_of(contents), Tokens::from([1])),
+        [Reply::Loaded { contents: Ok(Some(contents)), .. }] => {
+            assert_eq!(tokens_of(contents), Tokens::from([1]))
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -108,8 +108,13 @@ pub fn open(
         Durability::Disk => true,
     };
     let directory = Directory::open(&settings.directory)?;
-    let log_settings =
-        LogSettings { syncs, segment_bytes: settings.segment_bytes, retention: settings.retention, shards, seed };
+    let log_settings = LogSettings {
+        syncs,
+        segment_bytes: settings.segment_bytes,
+        retention: settings.retention,
+        shards,
+        seed,
+    };
     let (log, recovered) = Log::open(directory, log_settings)?;
     let (sender, receiver) = sync_channel(COMMANDS_MAX);
     let opened = Opened { log, commit_interval: settings.commit_interval, sender, receiver };
@@ -237,6 +242,9 @@ impl Runner {
     }
 
     fn tick(&mut self) {
+        if let Some(why) = self.log.take_unreadable() {
+            tracing::error!("a document that is kept can't be read, and whoever opens it is refused: {why}");
+        }
         let fails = self.log.failure().is_some() && !self.failure_said;
         if let (Some(why), true) = (self.log.failure(), fails) {
             self.failure_said = true;

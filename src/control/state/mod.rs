@@ -348,13 +348,15 @@ impl Control {
 
     fn settle_reloads(&mut self, now: Now) {
         for reload in std::mem::take(&mut self.reloads) {
-            let owing = self.shards.iter().zip(&reload.reports).filter(|(link, report)| !link.has_reported(**report));
+            let owing =
+                self.shards.iter().zip(&reload.reports).filter(|(link, report)| !link.has_reported(**report));
             let unanswered: Vec<ShardIndex> = owing.map(|(link, _)| link.index).collect();
             if !unanswered.is_empty() && now.monotonic < reload.deadline {
                 self.reloads.push(reload);
                 continue;
             }
-            let outcome = if unanswered.is_empty() { Ok(()) } else { Err(ReloadError::Unanswered(unanswered)) };
+            let outcome =
+                if unanswered.is_empty() { Ok(()) } else { Err(ReloadError::Unanswered(unanswered)) };
             // The operator may have stopped waiting.
             let _ = reload.done.send(reload.outcome.and(outcome));
         }
@@ -439,8 +441,12 @@ impl Control {
         let reloads = self.reloads.iter().map(|reload| reload.deadline);
         let drain = self.drain.iter().map(|drain| drain.deadline);
         let retry = self.has_backlog().then_some(now.monotonic + RETRY_AFTER);
-        let due =
-            scrapes.chain(reloads).chain(drain).chain(retry).chain(self.feed.beat_at()).fold(self.report_at, Duration::min);
+        let due = scrapes
+            .chain(reloads)
+            .chain(drain)
+            .chain(retry)
+            .chain(self.feed.beat_at())
+            .fold(self.report_at, Duration::min);
         if self.keys.jwks_url.is_some() { due.min(self.poll_at) } else { due }
     }
 

@@ -8,10 +8,10 @@ use super::client::{End, content};
 use super::promise::name_of;
 use super::schedule::{APPS, LETTERS, Schedule};
 use super::world::{LEEWAY_S, WIDE, World, app, token_of};
-use crate::journal::Retention;
 use crate::auth::keys::Lookup;
 use crate::engine::behind::ANSWERS_BYTES_MAX;
 use crate::engine::link::Target;
+use crate::journal::Retention;
 use crate::protocol::document::DocumentName;
 
 impl Drop for Schedule {

@@ -53,7 +53,10 @@ impl World {
         if let Some(journal) = &self.journal {
             assert_eq!(journal.index().awake_documents(), 0, "documents in the journal that don't rest");
             assert_eq!(journal.index().wanted(), 0, "states that nobody will send");
-            assert!(self.engines[0].may_be_kept() || journal.figures().documents == 0, "documents in the journal");
+            assert!(
+                self.engines[0].may_be_kept() || journal.figures().documents == 0,
+                "documents in the journal"
+            );
         }
         assert_eq!(self.ledger.totals().connections, 0, "connections in the ledger");
         assert_eq!(self.ledger.totals().documents, 0, "documents in the ledger");

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::world::{OTHER_TENANT, TENANT, World};
 use crate::auth::{KeySets, Limits};
 use crate::engine::event::{Event, Mail, Opening, ShardIndex, Ticket};
-use crate::journal::{Command, Reply};
 use crate::journal::log::Log;
 use crate::journal::memory::Memory;
+use crate::journal::{Command, Reply};
 use crate::limits::{Claim, Exceeded};
 use crate::protocol::document::AppId;
 

@@ -142,16 +142,9 @@ impl World {
     }
 
     fn tell_journal(&mut self, command: Command) {
-        let (Command::Append { shard, .. } | Command::Keep { shard, .. } | Command::Load { shard, .. }) = &command;
+        let (Command::Append { shard, .. } | Command::Keep { shard, .. } | Command::Load { shard, .. }) =
+            &command;
         self.send(*shard, JOURNAL, Letter::Command(command));
-    }
-
-    /// A load is answered at once; what else there is waits for the commit.
-    pub(super) fn hear_loads(&mut self) {
-        self.died |= self.journal().storage().is_dead();
-        while let Some((shard, reply)) = self.journal().poll_reply().filter(|_| !self.died) {
-            self.send(JOURNAL, shard, Letter::Journal(reply));
-        }
     }
 
     /// Everything that may happen at this moment.

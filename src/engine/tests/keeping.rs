@@ -8,7 +8,7 @@ use yrs::{ReadTxn, Transact};
 use super::client::{Said, content};
 use super::world::{World, app};
 use crate::engine::Settings;
-use crate::engine::event::Event;
+use crate::engine::event::{Event, Incoming};
 use crate::journal::Retention;
 use crate::journal::memory::{Faults, Memory};
 
@@ -27,6 +27,15 @@ fn join(world: &mut World, name: &str) -> usize {
     world.attach(socket, name);
     world.settle();
     socket
+}
+
+/// Time passes in which a client answers pings and says nothing else.
+fn stay_s(world: &mut World, socket: usize, seconds: u64) {
+    for _ in 0..seconds / 10 {
+        world.pass_s(10);
+        world.receive(socket, Incoming::Pong);
+    }
+    assert!(world.sockets[socket].end.is_none());
 }
 
 fn statuses(world: &World, socket: usize) -> usize {
@@ -233,7 +242,7 @@ fn a_document_that_somebody_opens_while_it_is_put_to_rest_is_kept_however_short_
     world.holds_commits = false;
     world.commit();
     world.settle();
-    world.pass_s(60);
+    stay_s(&mut world, second, 60);
     world.write(second, " on");
     world.settle();
     assert_eq!(world.replica(second).unacknowledged, 0);
@@ -266,7 +275,7 @@ fn a_document_that_leaves_and_comes_in_one_turn_does_not_rest() {
     world.deliver_in_one_turn();
     world.settle();
     assert_eq!(world.replica(second).text(), "kept");
-    world.pass_s(300);
+    stay_s(&mut world, second, 300);
     assert_eq!(world.journal.as_ref().unwrap().figures().documents, 1);
     let mut world = World::on_disk(1, settings, 2, world.disk_after_kill());
     let late = join(&mut world, "notes");
@@ -281,7 +290,7 @@ fn a_document_that_changes_while_it_is_put_to_rest_is_put_to_rest_again() {
     world.write(writer, "first");
     world.settle();
     world.mute = true;
-    world.pass_s(70); // its ops were for a minute
+    stay_s(&mut world, writer, 70); // its ops were for a minute
     world.write(writer, " last");
     world.settle();
     assert_eq!(world.replica(writer).unacknowledged, 1, "it waits for ops");
@@ -308,7 +317,7 @@ fn a_document_is_dropped_when_its_time_is_over() {
     world.pass_s(60);
     let reader = join(&mut world, "notes");
     assert_eq!(world.replica(reader).text(), "kept");
-    world.pass_s(200); // it is open
+    stay_s(&mut world, reader, 200); // it is open
     world.hang_up(reader);
     world.pass_s(50);
     assert_eq!(world.journal.as_ref().unwrap().figures().documents, 1);
@@ -540,9 +549,10 @@ fn a_refusal_is_said_behind_the_acknowledgements_before_it() {
         }
         world.commit();
         world.settle();
-        let expected: &[bool] = if fails { &[false] } else { &[true, false] };
+        // Told that it may only read, a provider says once more what it has.
+        let expected: &[bool] = if fails { &[false, false] } else { &[true, false, false] };
         assert_eq!(said(&world, writer), expected);
-        assert_eq!(world.counters().updates_refused, 1);
+        assert_eq!(world.counters().updates_refused, 2);
     }
 }
 

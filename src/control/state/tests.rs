@@ -252,7 +252,7 @@ fn a_reload_is_done_when_every_shard_has_its_settings() {
     assert!(matches!(outcome.try_recv(), Ok(Ok(()))));
     // Reports that it owes from before say nothing of these settings.
     for _ in 0..9 {
-        let _ = rig.ask(|answer| Question::Metrics { answer });
+        drop(rig.ask(|answer| Question::Metrics { answer }));
     }
     let mut outcome = reload(&mut rig);
     rig.report(0, ShardMetrics::default());

@@ -174,7 +174,7 @@ impl Schedule {
             for replica in 0..self.world.sockets[at].replicas.len() {
                 let socket = &self.world.sockets[at];
                 let of = &socket.replicas[replica];
-                if socket.end.is_some() || !of.open {
+                if socket.end.is_some() || !of.open || !self.world.is_in(at, &of.key) {
                     continue;
                 }
                 let state = |doc: &yrs::Doc| yrs::ReadTxn::state_vector(&yrs::Transact::transact(doc));
@@ -208,7 +208,7 @@ impl Schedule {
                     others.into_iter().all(|(letter, _)| !text.contains(letter)),
                     "another app's: {text}"
                 );
-                if socket.end.is_none() && replica.open {
+                if socket.end.is_none() && replica.open && self.world.is_in(at, &replica.key) {
                     let name = name_of(&replica.key).to_owned();
                     present.entry((socket.app, name)).or_default().push((at, replica_at));
                     if stores || self.world.journal.is_none() {

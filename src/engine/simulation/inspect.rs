@@ -21,6 +21,15 @@ impl World {
         Some(doc)
     }
 
+    /// Whether the server has this client in, too. One that left a document of another shard, came back at once and was
+    /// refused may hear behind that that it is in: the answer to its first coming was still on its way.
+    pub fn is_in(&self, socket: usize, key: &str) -> bool {
+        let Some((shard, connection)) = self.sockets[socket].place else { return false };
+        let connection = self.engines[usize::from(shard)].connections.get(connection);
+        let is_it = |channel: &Channel| channel.is_open() && [key, ""].contains(&&*channel.key);
+        connection.is_some_and(|connection| connection.channels.iter().any(is_it))
+    }
+
     pub fn counters(&self) -> crate::engine::Counters {
         let mut sum = self.counted_before;
         for counters in self.engines.iter().map(Engine::counters) {

@@ -65,8 +65,9 @@ pub enum ApplyError {
 #[derive(Debug)]
 pub struct Parked {
     pub update: Box<[u8]>,
-    /// Who is owed an acknowledgement once it is applied.
+    /// Who is owed an acknowledgement once it is applied, and the number under which it is.
     pub session: Key,
+    pub number: u64,
 }
 
 /// One document's contents.

@@ -51,18 +51,22 @@ const ACKNOWLEDGEMENT_BYTES: usize = 32;
 /// Statuses that may wait for an update before them.
 pub(super) const OVERDUE_MAX: usize = 64 << 10;
 
-/// What a session is not told yet: of its updates one waits for what it depends on, and these came behind it.
+/// What a session is not told yet, from the first of its updates on that waits for what it depends on.
 #[derive(Debug, Default)]
-pub struct Overdue {
-    /// Updates that wait.
-    parked: u32,
-    /// Of those that don't: whether they were applied, or refused.
-    statuses: Vec<bool>,
+pub struct Overdue(VecDeque<Word>);
+
+/// What is to be said of one update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Applied,
+    Refused,
+    /// It waits, under this number.
+    Waits(u64),
 }
 
 impl Overdue {
-    pub(super) const fn len(&self) -> usize {
-        self.statuses.len()
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -85,6 +89,8 @@ pub struct Keeping {
     line: VecDeque<(u64, Key, bool)>,
     /// The journal takes nothing any more.
     failed: bool,
+    /// The latest number of an update that waits for what it depends on.
+    parked: u64,
     /// What clients sent who left while their document was being loaded.
     left: Vec<Legacy>,
     /// States given to the journal of rooms that nobody was in, and not confirmed yet.
@@ -104,6 +110,7 @@ impl Default for Keeping {
             line: VecDeque::new(),
             failed: false,
             left: Vec::new(),
+            parked: 0,
             resting: rustc_hash::FxHashMap::default(),
         }
     }
@@ -189,9 +196,12 @@ impl Engine {
     /// Tells a client that one of its updates counts as stored, once it does. Clients that know no acknowledgement and
     /// didn't ask for it get none.
     pub(super) fn acknowledge(&mut self, key: Key) {
-        if self.waits_for_parked(key, true) {
-            return;
+        if !self.holds_back(key, Word::Applied) {
+            self.tell_stored(key);
         }
+    }
+
+    fn tell_stored(&mut self, key: Key) {
         if self.settings.retention.is_none() {
             return self.say_status(key, true);
         }
@@ -208,9 +218,12 @@ impl Engine {
 
     /// Tells a client that one of its updates was refused, behind what it is still to hear of those before.
     pub(super) fn deny(&mut self, key: Key) {
-        if self.waits_for_parked(key, false) {
-            return;
+        if !self.holds_back(key, Word::Refused) {
+            self.tell_refused(key);
         }
+    }
+
+    fn tell_refused(&mut self, key: Key) {
         match self.keeping.line.back() {
             Some(&(number, ..)) => self.keeping.line.push_back((number, key, false)),
             None => self.say_status(key, false),
@@ -218,35 +231,57 @@ impl Engine {
     }
 
     /// Whether this client hears nothing of an update, or not yet.
-    fn waits_for_parked(&mut self, key: Key, applied: bool) -> bool {
+    fn holds_back(&mut self, key: Key, word: Word) -> bool {
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.acknowledges) else {
             return true;
         };
         match &mut session.overdue {
-            Some(overdue) => overdue.statuses.push(applied),
+            Some(overdue) => overdue.0.push_back(word),
             None => return false,
         }
         true
     }
 
-    /// An update waits for what it depends on.
-    pub(super) fn note_parked(&mut self, key: Key) {
+    /// An update waits for what it depends on: the number under which it does.
+    pub(super) fn note_parked(&mut self, key: Key) -> u64 {
+        self.keeping.parked += 1;
         if let Some(session) = self.sessions.get_mut(key).filter(|session| session.acknowledges) {
-            session.overdue.get_or_insert_default().parked += 1;
+            session.overdue.get_or_insert_default().0.push_back(Word::Waits(self.keeping.parked));
         }
+        self.keeping.parked
     }
 
     /// It has been applied.
-    pub(super) fn acknowledge_parked(&mut self, key: Key) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(overdue) = &mut session.overdue else { return };
-        overdue.parked -= 1;
-        overdue.statuses.push(true);
-        if overdue.parked > 0 {
+    pub(super) fn acknowledge_parked(&mut self, key: Key, number: u64) {
+        self.settle_parked(key, Word::Applied, |waits| waits == number);
+    }
+
+    /// A client that may not write any more can't bring what its updates wait for.
+    pub(super) fn give_up_parked(&mut self, key: Key) {
+        self.settle_parked(key, Word::Refused, |_| true);
+    }
+
+    /// Says what is to be said up to the first update that still waits.
+    fn settle_parked(&mut self, key: Key, word: Word, is_it: impl Fn(u64) -> bool) {
+        let Some(overdue) = self.sessions.get_mut(key).and_then(|session| session.overdue.as_mut()) else {
             return;
+        };
+        for one in &mut overdue.0 {
+            if let Word::Waits(number) = *one
+                && is_it(number)
+            {
+                *one = word;
+            }
         }
-        for applied in session.overdue.take().map(|overdue| overdue.statuses).unwrap_or_default() {
-            if applied { self.acknowledge(key) } else { self.deny(key) }
+        let waits = overdue.0.iter().position(|word| matches!(word, Word::Waits(_)));
+        let due: Vec<Word> = overdue.0.drain(..waits.unwrap_or(overdue.0.len())).collect();
+        if waits.is_none()
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            session.overdue = None;
+        }
+        for word in due {
+            if word == Word::Applied { self.tell_stored(key) } else { self.tell_refused(key) }
         }
     }
 
@@ -275,7 +310,8 @@ impl Engine {
 
     /// The journal takes nothing any more: nobody is told again that an update is stored.
     fn journal_failed(&mut self) {
-        let failed = Keeping { failed: true, number: self.keeping.number, ..Keeping::default() };
+        let Keeping { number, parked, .. } = self.keeping;
+        let failed = Keeping { failed: true, number, parked, ..Keeping::default() };
         for (_, key, stored) in std::mem::replace(&mut self.keeping, failed).line {
             if !stored {
                 self.say_status(key, false);

@@ -171,8 +171,12 @@ impl Engine {
         let was_read_only = session.terms.read_only;
         session.terms = terms;
         session.told_read_only &= terms.read_only;
+        let wire = session.wire;
+        if terms.read_only {
+            self.give_up_parked(key);
+        }
         if terms.read_only != was_read_only {
-            if session.wire == Wire::Hocuspocus {
+            if wire == Wire::Hocuspocus {
                 self.tell_scope(key);
             }
             // What it wrote while it might not, it has still.

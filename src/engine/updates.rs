@@ -145,13 +145,13 @@ impl Engine {
 
     /// An update came before what it depends on: keep it, and ask its sender for the rest.
     fn park(&mut self, room_key: Key, key: Key, update: &[u8], answer: bool) -> Result<(), Refusal> {
+        let number = self.note_parked(key);
         let Some(room) = self.rooms.get_mut(room_key) else { return Ok(()) };
-        let parked = Parked { update: update.into(), session: key };
+        let parked = Parked { update: update.into(), session: key, number };
         if room.document.park(parked, self.settings.parked_bytes_max).is_err() {
             return Err(TOO_MANY_PARKED);
         }
         self.counters.updates_parked += 1;
-        self.note_parked(key);
         let Some(session) = self.sessions.get_mut(key) else { return Ok(()) };
         // An answer that still lacks something would only be asked for again.
         if !answer && !session.asked_missing {
@@ -190,7 +190,7 @@ impl Engine {
                 match result {
                     Ok(changed) => {
                         advanced |= changed;
-                        self.acknowledge_parked(parked.session);
+                        self.acknowledge_parked(parked.session, parked.number);
                     }
                     Err(ApplyError::Missing) => {
                         if let Some(room) = self.rooms.get_mut(room_key) {

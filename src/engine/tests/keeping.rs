@@ -583,6 +583,23 @@ fn an_update_that_waits_for_another_ones_holds_up_the_acknowledgements_behind_it
 }
 
 #[test]
+fn what_a_reader_can_no_longer_complete_holds_up_nothing() {
+    let mut world = world(1, Retention::Session);
+    let writer = join(&mut world, "notes");
+    let lacking = super::client::Replica::new("notes", super::client::document(77));
+    lacking.insert(0, "first ");
+    let second = lacking.insert(u32::MAX, "second ");
+    world.sockets[writer].send_update(0, &second);
+    world.settle();
+    let more = serde_json::json!({ "scope": "WireSocket.API WireSocket.ReadOnly" });
+    let token = super::world::token_with(app(1), 90_000, &more);
+    world.sockets[writer].send(0, &super::client::auth(&token));
+    world.settle();
+    assert_eq!(world.replica(writer).count(&Said::Status(false)), 1);
+    assert_eq!(world.replica(writer).unacknowledged, 0);
+}
+
+#[test]
 fn what_waits_behind_a_parked_update_is_bounded() {
     let mut world = World::new(1);
     let writer = join(&mut world, "notes");

@@ -253,7 +253,7 @@ impl Node {
             mailboxes.push(receiver);
         }
         files::check_secrets(&config.dashboard)?;
-        let kept = journal::open(&config.journal, layout.shards.len())?;
+        let kept = journal::open(&config.journal, layout.shards.len(), random()?)?;
         let (to_control, from_shards) = mpsc::channel(TO_CONTROL_BATCHES);
         let links = Links { from_shards, shards: senders.iter().map(control_mailbox).collect() };
         let dashboard = dashboard_settings(&config, &host, address);

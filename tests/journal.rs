@@ -216,6 +216,7 @@ fn on_a_full_disk_nobody_is_acknowledged_everybody_is_relayed_and_newcomers_are_
     assert_eq!(writer.acknowledged, 2, "step 2 and the first update");
     let health = server.get("/health");
     assert_eq!((health.status, health.json()["status"].as_str()), (503, Some("degraded")));
+    assert!(health.json()["reason"].as_str().is_some_and(|reason| reason.contains("restart the node")));
     wait_until("newcomers are refused", || match server.upgrade("/notes").token(&token).send() {
         Answer::Refused(response) => response.status == 503,
         Answer::Open(_) => false,

@@ -41,6 +41,8 @@ pub enum ReloadError {
     Keys(Vec<KeyDirError>),
     #[error("could not read the key directory: the task that reads it ended early")]
     Interrupted,
+    #[error("shards {0:?} do not answer: they take the settings when they do")]
+    Unanswered(Vec<ShardIndex>),
 }
 
 impl ReloadError {
@@ -81,7 +83,8 @@ impl Handle {
         })
     }
 
-    /// Takes new settings and reads the key directory again. The receiver (`await` or `blocking_recv`) hears the outcome.
+    /// Takes new settings and reads the key directory again. The receiver (`await` or `blocking_recv`) hears the outcome
+    /// once every shard has both.
     ///
     /// # Errors
     /// [`HandleError`] when the command could not be handed over.

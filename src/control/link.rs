@@ -110,6 +110,14 @@ impl ShardLink {
         self.reports_asked
     }
 
+    /// Asks for one more report, however many it owes: once that is there, the shard has read all that was sent before.
+    pub fn ask_report_behind(&mut self, now: Duration) -> u64 {
+        self.reports_asked += 1;
+        self.owes_since.get_or_insert(now);
+        self.send(ToShard::Report);
+        self.reports_asked
+    }
+
     pub fn has_reported(&self, number: u64) -> bool {
         self.reports_answered >= number
     }

@@ -294,8 +294,7 @@ impl Shell {
             Wake::Finished(Finished::Fetch { tenant, outcome }) => self.control.fetched(now, tenant, outcome),
             Wake::Finished(Finished::KeyDir { files, done }) => {
                 let outcome = ReloadError::unless_none(self.control.replace_files(files));
-                // The operator may have stopped waiting.
-                let _ = done.send(outcome);
+                self.control.reloaded(now, outcome, done);
             }
             Wake::Finished(Finished::Heartbeat(outcome)) => self.control.heartbeat_answered(now, outcome),
             Wake::Finished(Finished::Usage(outcome)) => self.control.usage_answered(now, outcome),
@@ -327,7 +326,7 @@ impl Shell {
                     None => {
                         let outcome =
                             ReloadError::unless_none(self.control.replace_files(KeyFiles::default()));
-                        drop(done.send(outcome));
+                        self.control.reloaded(now, outcome, done);
                     }
                 }
             }

@@ -79,6 +79,12 @@ impl Engine {
             self.deny_channel(now, id, channel_id, Refusal::InvalidName(error.to_string().into()));
             return Ok(());
         }
+        if self.has_journal_failed() {
+            // In band: who is in other documents on this socket stays there.
+            let refusal = self.overloaded_refusal();
+            self.deny_channel(now, id, channel_id, refusal);
+            return Ok(());
+        }
         match (token, grant) {
             (Some(token), _) if !token.is_empty() => self.authenticate(now, id, channel_id, token),
             // The upgrade was let in with it, which may be long ago.

@@ -196,6 +196,10 @@ impl Engine {
             return self.close_connection(now, id, TokenError::RevokedKey.into());
         }
         if let Some(name) = opening.document {
+            if self.has_journal_failed() {
+                let refusal = self.overloaded_refusal();
+                return self.close_connection(now, id, refusal);
+            }
             return self.open_path_document(now, id, name);
         }
         for message in opening.replay {

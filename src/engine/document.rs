@@ -30,6 +30,10 @@ use crate::protocol::lib0::{self, Reader};
 /// A tail shorter than this is never folded into the snapshot for its length.
 const TAIL_BYTES_MIN: usize = 64 << 10;
 
+/// A snapshot of more clients than this is given to yrs in pieces: what it makes of their order takes quadratic time, and
+/// stack for each.
+const SNAPSHOT_CLIENTS_MAX: usize = 2048;
+
 /// The encoding of "nothing": no structs, no deletions.
 const EMPTY_UPDATE: [u8; 2] = [0, 0];
 
@@ -61,8 +65,9 @@ pub enum ApplyError {
 #[derive(Debug)]
 pub struct Parked {
     pub update: Box<[u8]>,
-    /// Who is owed an acknowledgement once it is applied.
+    /// Who is owed an acknowledgement once it is applied, and the number under which it is.
     pub session: Key,
+    pub number: u64,
 }
 
 /// One document's contents.
@@ -435,8 +440,10 @@ fn integrate(doc: &Doc, update: Update) -> Result<Applied, ApplyError> {
 /// its pieces.
 fn rebuild(snapshot: &[u8], tail: Vec<&[u8]>) -> Box<Doc> {
     let doc = ManuallyDrop::new(Box::new(new_doc()));
-    let snapshot = (!snapshot.is_empty()).then_some(snapshot);
-    for update in snapshot.into_iter().chain(tail) {
+    let pieces = prescan::split(snapshot, SNAPSHOT_CLIENTS_MAX);
+    let snapshot = (pieces.is_none() && !snapshot.is_empty()).then_some(snapshot);
+    let pieces = pieces.unwrap_or_default();
+    for update in pieces.iter().map(Vec::as_slice).chain(snapshot).chain(tail) {
         if let Ok(update) = Update::decode_v1(update) {
             let mut transaction = ManuallyDrop::new(writing(&doc));
             // What was accepted once is accepted again; if not, the rest still is.

@@ -154,7 +154,7 @@ pub enum Effect {
     Keep {
         document: DocumentId,
         contents: Contents,
-        rests: Option<u64>,
+        rests: bool,
     },
     /// Is this document in the journal? Answered by [`Reply::Loaded`].
     Load {

@@ -2,7 +2,8 @@
 //!
 //! A turn's updates go to the journal as one batch ([`Effect::Append`]). An acknowledgement waits in line until the batch
 //! that was being gathered when it was due is stored, also if its update changed nothing: what it repeats may not be
-//! stored yet. So acknowledgements come in order, for every connection of the shard.
+//! stored yet. So acknowledgements come in order, for every connection of the shard. An update that waits for what it
+//! depends on holds up those behind it ([`Overdue`]): a client counts.
 //!
 //! Bounded: what waits for the journal, by [`super::Settings::journal_backlog_bytes_max`]. Past it, whoever sends an update
 //! is told to come back later (1013); nothing that was taken is dropped.
@@ -17,7 +18,6 @@ use super::Engine;
 use super::document::Document;
 use super::event::Effect;
 use super::legacy::Legacy;
-use super::room::Room;
 use super::slab::Key;
 use super::timers::Timer;
 use crate::journal::{Contents, Reply, Retention, Unreadable, record};
@@ -35,7 +35,7 @@ pub enum Stand {
     Loading,
     /// What is here, or will have it.
     Kept,
-    /// Nobody is here, and the journal is being given all of it.
+    /// Nobody is here, and the journal is being given all of it. Until it has that, the document stays.
     Resting,
 }
 
@@ -47,6 +47,28 @@ const RESTS_LATER: Duration = Duration::from_millis(50);
 
 /// An acknowledgement in line takes about this much memory.
 const ACKNOWLEDGEMENT_BYTES: usize = 32;
+
+/// Statuses that may wait for an update before them.
+pub(super) const OVERDUE_MAX: usize = 64 << 10;
+
+/// What a session is not told yet, from the first of its updates on that waits for what it depends on.
+#[derive(Debug, Default)]
+pub struct Overdue(VecDeque<Word>);
+
+/// What is to be said of one update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Applied,
+    Refused,
+    /// It waits, under this number.
+    Waits(u64),
+}
+
+impl Overdue {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
 
 /// What is on its way to the journal.
 #[derive(Debug)]
@@ -63,10 +85,12 @@ pub struct Keeping {
     /// Batches on their way, with their sizes.
     unstored: VecDeque<(u64, usize)>,
     unstored_bytes: usize,
-    /// Who is acknowledged one update once a batch is stored.
-    line: VecDeque<(u64, Key)>,
+    /// Who hears of one update once a batch is stored: that it is, or that it was refused, which waits for its turn.
+    line: VecDeque<(u64, Key, bool)>,
     /// The journal takes nothing any more.
     failed: bool,
+    /// The latest number of an update that waits for what it depends on.
+    parked: u64,
     /// What clients sent who left while their document was being loaded.
     left: Vec<Legacy>,
     /// States given to the journal of rooms that nobody was in, and not confirmed yet.
@@ -86,6 +110,7 @@ impl Default for Keeping {
             line: VecDeque::new(),
             failed: false,
             left: Vec::new(),
+            parked: 0,
             resting: rustc_hash::FxHashMap::default(),
         }
     }
@@ -143,7 +168,7 @@ impl Engine {
             Reply::Stored { through, .. } => self.stored(through),
             Reply::Failed => self.journal_failed(),
             Reply::Wanted { document } => self.state_wanted(&document),
-            Reply::Rested { document } => self.rested(&document),
+            Reply::Rested { document } => self.rested(now, &document),
             Reply::Loaded { document, contents } => self.loaded(now, &document, contents),
         }
     }
@@ -171,26 +196,98 @@ impl Engine {
     /// Tells a client that one of its updates counts as stored, once it does. Clients that know no acknowledgement and
     /// didn't ask for it get none.
     pub(super) fn acknowledge(&mut self, key: Key) {
-        if !self.sessions.get(key).is_some_and(|session| session.acknowledges) {
-            return;
+        if !self.holds_back(key, Word::Applied) {
+            self.tell_stored(key);
         }
+    }
+
+    fn tell_stored(&mut self, key: Key) {
         if self.settings.retention.is_none() {
-            return self.say_stored(key);
+            return self.say_status(key, true);
         }
         if self.keeping.failed {
             return;
         }
         let newest = self.keeping.newest();
         if self.keeping.stored >= newest && self.keeping.line.is_empty() {
-            return self.say_stored(key);
+            return self.say_status(key, true);
         }
-        self.keeping.line.push_back((newest, key));
+        self.keeping.line.push_back((newest, key, true));
         self.keeping.asks |= self.keeping.records.is_empty() && newest > self.keeping.awaited;
     }
 
-    fn say_stored(&mut self, key: Key) {
-        self.counters.acknowledged += 1;
-        self.reply(key, |framing, out| framing.sync_status(out, true));
+    /// Tells a client that one of its updates was refused, behind what it is still to hear of those before.
+    pub(super) fn deny(&mut self, key: Key) {
+        if !self.holds_back(key, Word::Refused) {
+            self.tell_refused(key);
+        }
+    }
+
+    fn tell_refused(&mut self, key: Key) {
+        match self.keeping.line.back() {
+            Some(&(number, ..)) => self.keeping.line.push_back((number, key, false)),
+            None => self.say_status(key, false),
+        }
+    }
+
+    /// Whether this client hears nothing of an update, or not yet.
+    fn holds_back(&mut self, key: Key, word: Word) -> bool {
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.acknowledges) else {
+            return true;
+        };
+        match &mut session.overdue {
+            Some(overdue) => overdue.0.push_back(word),
+            None => return false,
+        }
+        true
+    }
+
+    /// An update waits for what it depends on: the number under which it does.
+    pub(super) fn note_parked(&mut self, key: Key) -> u64 {
+        self.keeping.parked += 1;
+        if let Some(session) = self.sessions.get_mut(key).filter(|session| session.acknowledges) {
+            session.overdue.get_or_insert_default().0.push_back(Word::Waits(self.keeping.parked));
+        }
+        self.keeping.parked
+    }
+
+    /// It has been applied.
+    pub(super) fn acknowledge_parked(&mut self, key: Key, number: u64) {
+        self.settle_parked(key, Word::Applied, |waits| waits == number);
+    }
+
+    /// A client that may not write any more can't bring what its updates wait for.
+    pub(super) fn give_up_parked(&mut self, key: Key) {
+        self.settle_parked(key, Word::Refused, |_| true);
+    }
+
+    /// Says what is to be said up to the first update that still waits.
+    fn settle_parked(&mut self, key: Key, word: Word, is_it: impl Fn(u64) -> bool) {
+        let Some(overdue) = self.sessions.get_mut(key).and_then(|session| session.overdue.as_mut()) else {
+            return;
+        };
+        for one in &mut overdue.0 {
+            if let Word::Waits(number) = *one
+                && is_it(number)
+            {
+                *one = word;
+            }
+        }
+        let waits = overdue.0.iter().position(|word| matches!(word, Word::Waits(_)));
+        let due: Vec<Word> = overdue.0.drain(..waits.unwrap_or(overdue.0.len())).collect();
+        if waits.is_none()
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            session.overdue = None;
+        }
+        for word in due {
+            if word == Word::Applied { self.tell_stored(key) } else { self.tell_refused(key) }
+        }
+    }
+
+    fn say_status(&mut self, key: Key, stored: bool) {
+        self.counters.acknowledged += u64::from(stored);
+        self.reply(key, |framing, out| framing.sync_status(out, stored));
     }
 
     /// The journal has every batch up to this one.
@@ -203,17 +300,28 @@ impl Engine {
             keeping.unstored.pop_front();
             keeping.unstored_bytes -= bytes;
         }
-        while let Some(&(number, key)) = self.keeping.line.front()
+        while let Some(&(number, key, stored)) = self.keeping.line.front()
             && number <= through
         {
             self.keeping.line.pop_front();
-            self.say_stored(key);
+            self.say_status(key, stored);
         }
     }
 
     /// The journal takes nothing any more: nobody is told again that an update is stored.
     fn journal_failed(&mut self) {
-        self.keeping = Keeping { failed: true, number: self.keeping.number, ..Keeping::default() };
+        let Keeping { number, parked, .. } = self.keeping;
+        let failed = Keeping { failed: true, number, parked, ..Keeping::default() };
+        for (_, key, stored) in std::mem::replace(&mut self.keeping, failed).line {
+            if !stored {
+                self.say_status(key, false);
+            }
+        }
+    }
+
+    /// Whether nothing that is written from now on would be stored, though it should be.
+    pub(super) const fn has_journal_failed(&self) -> bool {
+        self.keeping.failed
     }
 
     /// A document that the journal has, from before this process began. It waits for its clients as if they had left now.
@@ -232,8 +340,10 @@ impl Engine {
         matches!(self.settings.retention, Some(Retention::For(_) | Retention::ForEver))
     }
 
-    /// A document that is opened and not here: the journal is asked for it.
+    /// A document that is opened and not here: the journal is asked for it. What this turn has told the journal so far
+    /// goes first: that the document rests may be among it.
     pub(super) fn load(&mut self, room_key: Key) {
+        self.effects.extend(self.keeping.take_batch());
         if let Some(room) = self.rooms.get_mut(room_key) {
             room.stand = Stand::Loading;
             self.effects.push_back(Effect::Load { document: room.id.clone() });
@@ -292,7 +402,7 @@ impl Engine {
         let room = self.rooms.find(id).and_then(|key| self.rooms.get(key));
         if let Some(room) = room.filter(|room| room.stand == Stand::Kept) {
             let effect =
-                Effect::Keep { document: room.id.clone(), contents: room.document.contents(), rests: None };
+                Effect::Keep { document: room.id.clone(), contents: room.document.contents(), rests: false };
             self.effects.push_back(effect);
         }
     }
@@ -303,9 +413,9 @@ impl Engine {
         let since = now.unix_s.max(1);
         match (room.stand, self.settings.retention) {
             (Stand::Kept | Stand::Resting, Some(Retention::For(_) | Retention::ForEver))
-                if self.keeping.failed =>
+                if self.keeping.failed && room.changes > 0 =>
             {
-                return; // there is no other copy, and no room is made any more
+                return; // there is no other copy; nobody opens another one any more
             }
             (Stand::Kept, Some(retention)) if !self.keeping.failed => match retention {
                 Retention::Session => record::write_forgotten(&mut self.keeping.records, &room.id),
@@ -318,7 +428,7 @@ impl Engine {
                     room.stand = Stand::Resting;
                     *self.keeping.resting.entry(room_key).or_default() += 1;
                     let (document, contents) = (room.id.clone(), room.document.contents());
-                    return self.effects.push_back(Effect::Keep { document, contents, rests: Some(since) });
+                    return self.effects.push_back(Effect::Keep { document, contents, rests: true });
                 }
             },
             (Stand::Resting, Some(_)) if !self.keeping.failed => return,
@@ -328,21 +438,25 @@ impl Engine {
         self.rooms.remove(room_key);
     }
 
-    /// The journal has all of a document that nobody was in.
-    fn rested(&mut self, id: &DocumentId) {
+    /// The journal has all of a document that nobody was in. It rests from now on, if nobody came meanwhile.
+    fn rested(&mut self, now: Now, id: &DocumentId) {
         let Some(room_key) = self.rooms.find(id) else { return };
         let waiting = self.keeping.resting.get_mut(&room_key).map(|count| {
             *count -= 1;
             *count
         });
-        if waiting == Some(0) {
-            self.keeping.resting.remove(&room_key);
+        if waiting != Some(0) {
+            return;
         }
-        let stand = self.rooms.get(room_key).map(|room: &Room| room.stand);
-        match stand {
-            Some(Stand::Resting) if waiting == Some(0) => drop(self.rooms.remove(room_key)),
-            // Somebody came meanwhile.
-            Some(Stand::Kept) if self.keeps() => record::write_awake(&mut self.keeping.records, id),
+        self.keeping.resting.remove(&room_key);
+        let Some(room) = self.rooms.get(room_key) else { return };
+        match room.stand {
+            Stand::Resting => {
+                record::write_rests(&mut self.keeping.records, id, now.unix_s.max(1));
+                self.rooms.remove(room_key);
+            }
+            // Changed by what had waited for its app's ops: there is more to store.
+            _ if room.sessions.is_empty() => self.timers.set(now.monotonic, Timer::Grace(room_key)),
             _ => {}
         }
     }

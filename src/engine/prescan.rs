@@ -44,6 +44,9 @@
 mod content;
 mod nesting;
 mod order;
+mod split;
+
+pub use split::split;
 
 use crate::protocol::close::Refusal;
 use crate::protocol::lib0::{INTEGER_MAX, Lib0Error, Reader};

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::Engine;
 use super::behind::Behind;
 use super::event::{Effect, Mail, MailBody, OpenSession, Terms};
-use super::keeping::Stand;
+use super::keeping::{Overdue, Stand};
 use super::legacy::Legacy;
 use super::link::Target;
 use super::slab::Key;
@@ -41,6 +41,8 @@ pub struct Session {
     pub(super) told_read_only: bool,
     /// It hears which of its updates are stored.
     pub(super) acknowledges: bool,
+    /// Set while an update of its waits for what it depends on.
+    pub(super) overdue: Option<Box<Overdue>>,
     /// It was told who is here.
     pub(super) greeted: bool,
     /// It was asked for what an update of its lacked, and nothing of it was applied since.
@@ -109,6 +111,7 @@ impl Engine {
             terms: open.terms,
             told_read_only: false,
             acknowledges: open.acknowledges,
+            overdue: None,
             greeted: false,
             asked_missing: false,
             held: Vec::new(),
@@ -168,8 +171,12 @@ impl Engine {
         let was_read_only = session.terms.read_only;
         session.terms = terms;
         session.told_read_only &= terms.read_only;
+        let wire = session.wire;
+        if terms.read_only {
+            self.give_up_parked(key);
+        }
         if terms.read_only != was_read_only {
-            if session.wire == Wire::Hocuspocus {
+            if wire == Wire::Hocuspocus {
                 self.tell_scope(key);
             }
             // What it wrote while it might not, it has still.

@@ -1,8 +1,11 @@
 //! The way of an update: pre-scan, ops, apply, keep, relay, acknowledge; and of one that came before what it depends on.
 
+use std::borrow::Cow;
+
 use super::Engine;
 use super::document::{Applied, ApplyError, Parked};
 use super::event::Terms;
+use super::keeping::OVERDUE_MAX;
 use super::ops::Verdict;
 use super::prescan;
 use super::slab::Key;
@@ -14,6 +17,9 @@ use crate::time::Now;
 
 /// What a y-websocket client's console shows.
 const READ_ONLY: &str = "The token is read-only: changes made here are not saved and reach nobody";
+
+const TOO_MANY_PARKED: Refusal =
+    Refusal::TooBig(Cow::Borrowed("Too many updates wait for changes that the document lacks"));
 
 /// What became of an update.
 pub(super) enum Outcome {
@@ -37,6 +43,13 @@ impl Engine {
         let app = room.id.app;
         prescan::scan(update, &prescan::ScanLimits::default(), &mut self.scan)
             .map_err(|error| Refusal::InvalidPayload(format!("Malformed update: {error}").into()))?;
+        if session.overdue.as_ref().is_some_and(|overdue| overdue.len() > OVERDUE_MAX) {
+            return Err(TOO_MANY_PARKED);
+        }
+        if self.journal_is_behind() {
+            self.counters.journal_refusals += 1;
+            return Err(self.overloaded_refusal());
+        }
         let state = room.document.state();
         if self.scan.is_known(|client| state.get(client)) && self.scan.deletes().is_empty() {
             self.counters.updates_in += 1;
@@ -46,10 +59,6 @@ impl Engine {
         if read_only {
             self.refuse_to_write(room_key, key);
             return Ok(Outcome::Done);
-        }
-        if self.journal_is_behind() {
-            self.counters.journal_refusals += 1;
-            return Err(self.overloaded_refusal());
         }
         match self.ops_verdict(now, app, ops_per_minute, key) {
             Verdict::Pass => {}
@@ -91,10 +100,8 @@ impl Engine {
         self.counters.updates_refused += 1;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let first = !std::mem::replace(&mut session.told_read_only, true);
-        let (wire, acknowledges) = (session.wire, session.acknowledges);
-        if acknowledges {
-            self.reply(key, |framing, out| framing.sync_status(out, false));
-        }
+        let wire = session.wire;
+        self.deny(key);
         if wire == Wire::YWebsocket && first {
             self.reply(key, |framing, out| framing.permission_denied(out, READ_ONLY));
         }
@@ -138,10 +145,11 @@ impl Engine {
 
     /// An update came before what it depends on: keep it, and ask its sender for the rest.
     fn park(&mut self, room_key: Key, key: Key, update: &[u8], answer: bool) -> Result<(), Refusal> {
+        let number = self.note_parked(key);
         let Some(room) = self.rooms.get_mut(room_key) else { return Ok(()) };
-        let parked = Parked { update: update.into(), session: key };
+        let parked = Parked { update: update.into(), session: key, number };
         if room.document.park(parked, self.settings.parked_bytes_max).is_err() {
-            return Err(Refusal::TooBig("Too many updates wait for changes that the document lacks".into()));
+            return Err(TOO_MANY_PARKED);
         }
         self.counters.updates_parked += 1;
         let Some(session) = self.sessions.get_mut(key) else { return Ok(()) };
@@ -182,7 +190,7 @@ impl Engine {
                 match result {
                     Ok(changed) => {
                         advanced |= changed;
-                        self.acknowledge(parked.session);
+                        self.acknowledge_parked(parked.session, parked.number);
                     }
                     Err(ApplyError::Missing) => {
                         if let Some(room) = self.rooms.get_mut(room_key) {

@@ -138,9 +138,10 @@ impl Index {
         }
     }
 
-    /// Nobody is in it, and its state is all there is.
+    /// Nobody is in it, and its state is all there is. If somebody was asked for one, nobody is there any more to give it.
     pub fn rests(&mut self, key: &[u8], since: u64) {
-        let Some(entry) = self.documents.get_mut(key) else { return };
+        let Some(entry) = self.documents.get_mut(key).filter(|entry| !entry.state.is_empty()) else { return };
+        self.wanted -= usize::from(std::mem::take(&mut entry.wanted));
         if let Some(before) = entry.rests.replace(since) {
             self.resting.remove(&(before, key.into()));
         }
@@ -248,6 +249,12 @@ impl Index {
         entry.wanted = true;
         self.wanted += 1;
         true
+    }
+
+    /// Documents that somebody is in.
+    #[cfg(test)]
+    pub fn awake_documents(&self) -> usize {
+        self.documents.len() - self.resting.len()
     }
 
     /// How many states are wanted and not there yet.

@@ -9,7 +9,7 @@ use super::index::{Covered, Index, Position, Positions};
 use super::record::{self, Marker, Part, Record, Said};
 pub use super::recovery::OpenError;
 use super::recovery::{self, Recovered, Replay};
-use super::segment;
+use super::segment::{self, Header};
 use super::storage::Storage;
 use super::{Command, Contents, Reply, Retention, Unreadable};
 use crate::protocol::document::DocumentId;
@@ -37,6 +37,18 @@ pub struct LogSettings {
     pub segment_bytes: u64,
     pub retention: Retention,
     pub shards: u16,
+    /// Hard to guess, for the segments' marks.
+    pub seed: u64,
+}
+
+impl LogSettings {
+    /// What a segment begins with (splitmix64: another mark for each).
+    fn header(&self, number: u64, sequence: u64) -> Header {
+        let mut mark = self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mark = (mark ^ (mark >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mark = (mark ^ (mark >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Header { number, sequence, mark: mark ^ (mark >> 31) }
+    }
 }
 
 /// What the log counts.
@@ -85,6 +97,8 @@ pub struct Log<S> {
     settings: LogSettings,
     index: Index,
     number: u64,
+    /// The newest segment's.
+    mark: u64,
     /// Of the newest segment, without the group.
     length: u64,
     /// Of the next record.
@@ -100,6 +114,8 @@ pub struct Log<S> {
     /// Documents of the oldest segment whose states are still to be asked for.
     cleaning: Vec<Box<[u8]>>,
     failure: Option<String>,
+    /// Why a document could not be read, of the newest one.
+    unreadable: Option<OpenError>,
     figures: LogFigures,
 }
 
@@ -110,9 +126,10 @@ impl<S: Storage> Log<S> {
     /// [`OpenError`] names the file and the place.
     pub fn open(mut storage: S, settings: LogSettings) -> Result<(Self, Recovered), OpenError> {
         let Replay { mut index, recovered, sequence, number, .. } = Replay::run(&mut storage)?;
+        let header = settings.header(number, sequence);
         let made = storage
             .create(number)
-            .and_then(|()| storage.append(&segment::header(number, sequence)))
+            .and_then(|()| storage.append(&segment::header(header)))
             .and_then(|()| storage.sync());
         let file = storage.name(number);
         made.map_err(|source| OpenError::Storage { doing: "begin", file, source })?;
@@ -123,6 +140,7 @@ impl<S: Storage> Log<S> {
             settings,
             index,
             number,
+            mark: header.mark,
             length: segment::HEADER_BYTES as u64,
             sequence,
             durable: sequence,
@@ -133,6 +151,7 @@ impl<S: Storage> Log<S> {
             replies: VecDeque::new(),
             cleaning: Vec::new(),
             failure: None,
+            unreadable: None,
             figures: LogFigures::default(),
         };
         Ok((log, recovered))
@@ -151,8 +170,8 @@ impl<S: Storage> Log<S> {
             }
             Command::Keep { shard, document, contents, rests } => {
                 let key = record::key_of(&document);
-                let answer = rests.is_some().then_some(Answer { shard, document });
-                self.keep(key, contents, rests, answer);
+                let answer = rests.then_some(Answer { shard, document });
+                self.keep(key, contents, None, answer);
             }
         }
     }
@@ -189,10 +208,26 @@ impl<S: Storage> Log<S> {
         self.failure.as_deref()
     }
 
+    /// Why a document could not be read, if that was so since the last call.
+    pub fn take_unreadable(&mut self) -> Option<OpenError> {
+        self.unreadable.take()
+    }
+
+    fn note_unreadable(&mut self, why: OpenError) -> Unreadable {
+        self.figures.unreadable_total += 1;
+        self.unreadable = Some(why);
+        Unreadable
+    }
+
     /// The disk, for tests and simulations that take it over after a crash.
     #[must_use]
     pub const fn storage(&self) -> &S {
         &self.storage
+    }
+
+    #[cfg(test)]
+    pub const fn index(&self) -> &Index {
+        &self.index
     }
 
     #[cfg(test)]
@@ -220,7 +255,7 @@ impl<S: Storage> Log<S> {
     /// Every group begins with a marker: what was on disk by then.
     fn begin_group(&mut self) {
         if self.group.is_empty() {
-            let marker = Marker { sequence: self.sequence, durable: self.durable };
+            let marker = Marker { mark: self.mark, sequence: self.sequence, durable: self.durable };
             record::write_marker(&mut self.group, self.number, &marker);
             record::seal(&mut self.group, self.number);
             self.sequence += 1;
@@ -397,13 +432,13 @@ impl<S: Storage> Log<S> {
             self.storage.sync()?;
         }
         let number = self.number + 1;
-        let header = segment::header(number, self.sequence);
+        let header = self.settings.header(number, self.sequence);
         self.storage.create(number)?;
-        self.storage.append(&header)?;
+        self.storage.append(&segment::header(header))?;
         self.storage.sync()?;
-        self.number = number;
+        (self.number, self.mark) = (number, header.mark);
         self.durable = self.sequence;
-        self.length = header.len() as u64;
+        self.length = segment::HEADER_BYTES as u64;
         self.index.begin_segment(number, self.sequence);
         self.index.grow(self.length);
         Ok(())
@@ -448,7 +483,8 @@ impl<S: Storage> Log<S> {
             // Nobody has it: it is copied as it is.
             match self.index.state_of(&key).map(|state| recovery::read_state(&mut self.storage, state)) {
                 Some(Ok(contents)) => self.keep(key, contents, Some(since), None),
-                Some(Err(_)) => self.figures.unreadable_total += 1, // its segment stays
+                // Its segment stays, and with it all behind that.
+                Some(Err(why)) => _ = self.note_unreadable(why),
                 None => {}
             }
         }
@@ -460,10 +496,7 @@ impl<S: Storage> Log<S> {
             None => Ok(None),
             Some(state) => match recovery::read_state(&mut self.storage, state) {
                 Ok(contents) => Ok(Some(contents)),
-                Err(_) => {
-                    self.figures.unreadable_total += 1;
-                    Err(Unreadable)
-                }
+                Err(why) => Err(self.note_unreadable(why)),
             },
         };
         if matches!(contents, Ok(Some(_))) && self.failure.is_none() {

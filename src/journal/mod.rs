@@ -117,8 +117,9 @@ pub enum Command {
     /// With `awaited`, somebody waits to hear of it.
     Append { shard: u16, number: u64, records: Vec<u8>, awaited: bool },
     /// All there is in a document; what was appended of it before no longer counts. With `rests`, nobody is in the
-    /// document any more: answered by [`Reply::Rested`], after which the shard forgets it.
-    Keep { shard: u16, document: DocumentId, contents: Contents, rests: Option<u64> },
+    /// document any more: answered by [`Reply::Rested`]. If that is still so then, the shard appends that it rests and
+    /// forgets it: what a shard has never rests, so its time can't be over.
+    Keep { shard: u16, document: DocumentId, contents: Contents, rests: bool },
     /// Somebody opens a document that the shard doesn't have. Answered by [`Reply::Loaded`].
     Load { shard: u16, document: DocumentId },
 }
@@ -135,17 +136,11 @@ pub enum Reply {
     /// Nothing more will be stored.
     Failed,
     /// Old records of this document are in the way: send its [`Command::Keep`].
-    Wanted {
-        document: DocumentId,
-    },
-    Rested {
-        document: DocumentId,
-    },
+    Wanted { document: DocumentId },
+    /// The state of a document in which nobody was is stored.
+    Rested { document: DocumentId },
     /// `None`: there is nothing. An error: it can't be read.
-    Loaded {
-        document: DocumentId,
-        contents: Result<Option<Contents>, Unreadable>,
-    },
+    Loaded { document: DocumentId, contents: Result<Option<Contents>, Unreadable> },
 }
 
 /// A document is in the journal and can't be read; the log says why.

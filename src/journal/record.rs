@@ -12,7 +12,7 @@
 //! | 2 part of a state | covers (u64) · part, parts (u32, u32) · rests since (u64, 0: it doesn't) · bytes |
 //! | 3 forgotten, 4 awake | nothing |
 //! | 5 rests | since (u64) |
-//! | 6 marker, without a document | magic (8) · sequence (u64) · durable (u64) · CRC32C of these (u32) |
+//! | 6 marker, without a document | the segment's mark (8) · sequence (u64) · durable (u64) · CRC32C of these (u32) |
 //!
 //! Integers are little-endian. The checksum covers length and body and begins with the segment's number, so a record
 //! counts in its own segment only. Whoever writes a frame leaves the checksum zero; [`seal`] puts it in.
@@ -24,8 +24,6 @@ use crate::protocol::document::{AppId, DocumentId, DocumentName};
 /// What stands before a body.
 pub const FRAME_BYTES: usize = 8;
 
-/// Marks the beginning of a group; found again behind a damaged record.
-pub const MARKER_MAGIC: [u8; 8] = *b"\xf7WSgroup";
 const MARKER_BYTES: usize = 8 + 8 + 8 + 4;
 
 const UPDATE: u8 = 1;
@@ -72,6 +70,9 @@ pub enum Record<'a> {
 /// Stands at the beginning of each group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Marker {
+    /// By which it is found again behind a damaged record. Who sends updates must not know it, or could put markers into
+    /// them.
+    pub mark: u64,
     /// How many records came before this one since the log began.
     pub sequence: u64,
     /// When this was written, the records before this one were on disk.
@@ -179,7 +180,7 @@ pub fn write_part(out: &mut Vec<u8>, key: &[u8], part: &Part<'_>) {
 pub fn write_marker(out: &mut Vec<u8>, segment: u64, marker: &Marker) {
     let at = begin(out, MARKER);
     let body = out.len();
-    out.extend_from_slice(&MARKER_MAGIC);
+    out.extend_from_slice(&marker.mark.to_le_bytes());
     out.extend_from_slice(&marker.sequence.to_le_bytes());
     out.extend_from_slice(&marker.durable.to_le_bytes());
     let crc = crc32c::crc32c_append(segment as u32, &out[body..]);
@@ -187,14 +188,14 @@ pub fn write_marker(out: &mut Vec<u8>, segment: u64, marker: &Marker) {
     end(out, at);
 }
 
-/// The marker whose magic begins here, if it is whole.
+/// The marker whose mark begins here, if it is whole.
 #[must_use]
 pub fn marker_at(bytes: &[u8], segment: u64) -> Option<Marker> {
     let bytes = bytes.get(..MARKER_BYTES)?;
-    let whole = bytes[..8] == MARKER_MAGIC
-        && crc32c::crc32c_append(segment as u32, &bytes[..24]) == u32_at(bytes, 24)?;
-    whole.then_some(())?;
-    Some(Marker { sequence: u64_at(bytes, 8)?, durable: u64_at(bytes, 16)? })
+    if crc32c::crc32c_append(segment as u32, &bytes[..24]) != u32_at(bytes, 24)? {
+        return None;
+    }
+    Some(Marker { mark: u64_at(bytes, 0)?, sequence: u64_at(bytes, 8)?, durable: u64_at(bytes, 16)? })
 }
 
 /// The length of the first frame in `bytes`, header included, by what it says itself.
@@ -298,7 +299,7 @@ mod tests {
         assert_eq!(said(&sealed(|out| write_forgotten(out, &document()))), "Forgotten");
         assert_eq!(said(&sealed(|out| write_awake(out, &document()))), "Awake");
         assert_eq!(said(&sealed(|out| write_rests(out, &document(), 8))), "Rests(8)");
-        let marker = Marker { sequence: 3, durable: 2 };
+        let marker = Marker { mark: 9, sequence: 3, durable: 2 };
         let frame = sealed(|out| write_marker(out, 7, &marker));
         assert_eq!(first(&frame, 7), Some((frame.len(), Record::Marker(marker))));
     }

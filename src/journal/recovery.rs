@@ -63,7 +63,9 @@ struct Gathering {
 #[derive(Debug, Default)]
 struct Replayed {
     contents: Contents,
-    /// Where each update of the tail ends, with its sequence.
+    /// How much of the tail is the last state's own.
+    own: usize,
+    /// Where each update of the tail behind that ends, with its sequence.
     updates: Vec<(u64, usize)>,
     gathering: Option<Gathering>,
     /// When somebody last came back to it.
@@ -73,6 +75,12 @@ struct Replayed {
 }
 
 impl Replayed {
+    /// Its last state is all there is, and nobody is in it: it takes no memory.
+    fn leave_on_disk(&mut self) {
+        (self.contents, self.own, self.updates) = (Contents::default(), 0, Vec::new());
+        self.left_on_disk = true;
+    }
+
     fn update(&mut self, sequence: u64, update: &[u8]) {
         lib0::write_var_bytes(&mut self.contents.tail, update);
         self.updates.push((sequence, self.contents.tail.len()));
@@ -81,11 +89,11 @@ impl Replayed {
     /// A whole state is there: it stands for everything before `covers`.
     fn replace(&mut self, covers: u64, state: Contents) {
         let before = self.updates.partition_point(|(sequence, _)| *sequence < covers);
-        let cut = before.checked_sub(1).map_or(0, |last| self.updates[last].1);
+        let cut = before.checked_sub(1).map_or(self.own, |last| self.updates[last].1);
         let kept = self.contents.tail.split_off(cut);
         self.updates.drain(..before);
         let shift = state.tail.len();
-        self.contents = state;
+        (self.contents, self.own) = (state, shift);
         self.contents.tail.extend_from_slice(&kept);
         for (_, end) in &mut self.updates {
             *end = *end - cut + shift;
@@ -144,7 +152,7 @@ impl Replay {
         let damaged = |Damage { offset, what }| OpenError::Damaged { file: file.clone(), offset, what };
         let bytes = storage.read(number).map_err(|source| failed("read", source))?;
         let length = bytes.len() as u64;
-        let sequence = segment::sequence(&bytes, number).unwrap_or(self.sequence);
+        let sequence = segment::header_of(&bytes, number).map_or(self.sequence, |header| header.sequence);
         self.index.begin_segment(number, sequence);
         let expected = (!is_first).then_some(self.sequence);
         let read = segment::read(&bytes, number, expected, |offset, sequence, length, record| {
@@ -206,7 +214,14 @@ impl Replay {
                 self.index.awake(name);
                 self.of(&key).awake_at = Some(sequence);
             }
-            Said::Rests(since) => self.index.rests(name, since),
+            Said::Rests(since) => {
+                self.index.rests(name, since);
+                if let Some(replayed) = self.documents.get_mut(name)
+                    && self.index.is_resting(name).is_some()
+                {
+                    replayed.leave_on_disk();
+                }
+            }
             Said::State(part) => {
                 let position = Position { segment, offset, length: length as u32 };
                 self.part(&key, &part, position);
@@ -242,9 +257,9 @@ impl Replay {
         replayed.replace(covers, state);
         let behind = replayed.updates.len();
         let rests = part.rests.filter(|_| replayed.awake_at.is_none_or(|at| at < covers));
-        replayed.left_on_disk = rests.is_some() && behind == 0;
-        if replayed.left_on_disk {
-            replayed.contents = Contents::default();
+        replayed.left_on_disk = false;
+        if rests.is_some() && behind == 0 {
+            replayed.leave_on_disk();
         }
         let covered = self.index.began_state(key.as_bytes(), covers, behind as u64);
         self.index.end_state(key.as_bytes(), &covered, positions, rests);

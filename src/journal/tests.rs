@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::log::{Log, LogSettings, OpenError};
 use super::memory::{Faults, Memory};
+use super::record::Marker;
 use super::recovery::Recovered;
 use super::{Command, Contents, Reply, Retention, record};
 use crate::engine::simulation::world::Random;
@@ -16,7 +17,7 @@ use crate::protocol::document::{AppId, DocumentId, DocumentName};
 use crate::protocol::lib0::{self, Reader};
 
 const SETTINGS: LogSettings =
-    LogSettings { syncs: true, segment_bytes: 4096, retention: Retention::Session, shards: 1 };
+    LogSettings { syncs: true, segment_bytes: 4096, retention: Retention::Session, shards: 1, seed: 1 };
 
 fn document(number: u64) -> DocumentId {
     let app = AppId { tenant: Uuid::from_u128(1), app: Uuid::from_u128(2) };
@@ -228,7 +229,7 @@ fn write_until_failure(log: &mut Log<Memory>) -> (Tokens, bool) {
                         shard: 0,
                         document,
                         contents: contents_of(&all),
-                        rests: None,
+                        rests: false,
                     });
                 }
                 Reply::Rested { .. } | Reply::Loaded { .. } => {}
@@ -305,7 +306,7 @@ fn a_state_stands_for_what_came_before_and_old_segments_go() {
         while let Some((_, reply)) = log.poll_reply() {
             if let Reply::Wanted { document } = reply {
                 let contents = contents_of(&tokens[&document]);
-                log.handle(Command::Keep { shard: 0, document, contents, rests: None });
+                log.handle(Command::Keep { shard: 0, document, contents, rests: false });
             }
         }
         let figures = log.figures();
@@ -346,7 +347,7 @@ fn a_big_state_is_written_in_pieces_between_which_updates_go() {
     batches.update(&mut log, &document(1), 1);
     log.commit();
     let big = Contents { snapshot: Bytes::from(vec![7; 10 << 20]), tail: Vec::new() };
-    log.handle(Command::Keep { shard: 0, document: document(1), contents: big.clone(), rests: None });
+    log.handle(Command::Keep { shard: 0, document: document(1), contents: big.clone(), rests: false });
     let mut acknowledged = 0;
     while log.has_work() {
         let number = batches.update(&mut log, &document(1), 100 + batches.0);
@@ -389,10 +390,18 @@ fn a_document_rests_on_disk_until_it_is_loaded_or_its_time_is_over() {
     for number in [1, 2] {
         batches.update(&mut log, &document(number), number);
         let contents = contents_of(&Tokens::from([number]));
-        log.handle(Command::Keep { shard: 0, document: document(number), contents, rests: Some(1000) });
+        log.handle(Command::Keep { shard: 0, document: document(number), contents, rests: true });
     }
     let rested = settle(&mut log).iter().filter(|reply| matches!(reply, Reply::Rested { .. })).count();
     assert_eq!(rested, 2);
+    // Its shard may have it open again by now: until that says that it rests, it doesn't.
+    log.maintain(9999);
+    let (_, recovered) = open_with(log.storage().after_kill(), settings).unwrap();
+    assert_eq!((log.figures().documents, recovered.documents.len(), recovered.resting), (2, 2, 0));
+    for number in [1, 2] {
+        batches.append(&mut log, |out| record::write_rests(out, &document(number), 1000));
+    }
+    settle(&mut log);
     let (mut log, recovered) = open_with(log.storage().after_kill(), settings).unwrap();
     assert_eq!((recovered.documents.len(), recovered.resting), (0, 2));
     log.handle(Command::Load { shard: 0, document: document(1) });
@@ -427,7 +436,9 @@ fn a_journal_that_is_to_keep_sessions_only_drops_what_rests() {
     let for_ever = LogSettings { retention: Retention::ForEver, ..SETTINGS };
     let (mut log, _) = open_with(Memory::default(), for_ever).unwrap();
     let contents = contents_of(&Tokens::from([1]));
-    log.handle(Command::Keep { shard: 0, document: document(1), contents, rests: Some(1000) });
+    log.handle(Command::Keep { shard: 0, document: document(1), contents, rests: true });
+    settle(&mut log);
+    Batches::default().append(&mut log, |out| record::write_rests(out, &document(1), 1000));
     settle(&mut log);
     let (mut log, recovered) = open(log.storage().after_kill());
     assert_eq!(recovered.resting, 1);
@@ -450,7 +461,7 @@ struct Model {
 }
 
 impl Model {
-    fn hear(&mut self, log: &mut Log<Memory>, reply: Reply) {
+    fn hear(&mut self, log: &mut Log<Memory>, batches: &mut Batches, reply: Reply) {
         match reply {
             Reply::Stored { through, .. } => {
                 let stored: Vec<_> =
@@ -465,11 +476,12 @@ impl Model {
             Reply::Wanted { document } => {
                 if let Some(tokens) = self.open.get(&document) {
                     let contents = contents_of(tokens);
-                    log.handle(Command::Keep { shard: 0, document, contents, rests: None });
+                    log.handle(Command::Keep { shard: 0, document, contents, rests: false });
                 }
             }
             Reply::Rested { document } => {
                 self.open.remove(&document);
+                batches.append(log, |out| record::write_rests(out, &document, 7));
                 self.resting.insert(document);
             }
             Reply::Loaded { document, contents } => {
@@ -509,12 +521,12 @@ fn live(
             }
             8 if model.open.contains_key(&id) && random.one_in(2) => {
                 let contents = contents_of(&model.open[&id]);
-                log.handle(Command::Keep { shard: 0, document: id, contents, rests: Some(7) });
+                log.handle(Command::Keep { shard: 0, document: id, contents, rests: true });
                 // Nobody writes to it before it rests.
                 while log.has_work() {
                     log.commit();
                     while let Some((_, reply)) = log.poll_reply() {
-                        model.hear(&mut log, reply);
+                        model.hear(&mut log, batches, reply);
                     }
                     log.maintain(0);
                 }
@@ -523,17 +535,17 @@ fn live(
                 log.handle(Command::Load { shard: 0, document: id });
                 log.commit();
                 while let Some((_, reply)) = log.poll_reply() {
-                    model.hear(&mut log, reply);
+                    model.hear(&mut log, batches, reply);
                 }
             }
             _ => {
                 log.commit();
                 while let Some((_, reply)) = log.poll_reply() {
-                    model.hear(&mut log, reply);
+                    model.hear(&mut log, batches, reply);
                 }
                 log.maintain(0);
                 while let Some((_, reply)) = log.poll_reply() {
-                    model.hear(&mut log, reply);
+                    model.hear(&mut log, batches, reply);
                 }
             }
         }
@@ -592,6 +604,130 @@ fn random_lives_and_deaths_lose_nothing_that_was_acknowledged() {
             storage = live(&mut random, log, &mut model, &mut Batches::default(), &mut next);
         }
     }
+}
+
+/// Who was asked for a state may have nobody in the document by then, and what it says crosses the question.
+#[test]
+fn a_state_that_nobody_can_send_does_not_hold_up_the_cleaning() {
+    let settings = LogSettings { retention: Retention::ForEver, ..SETTINGS };
+    let (mut log, _) = open_with(Memory::default(), settings).unwrap();
+    let mut batches = Batches::default();
+    let visited: Vec<DocumentId> = (100..140).map(document).collect();
+    for id in &visited {
+        let contents = contents_of(&Tokens::from([1]));
+        log.handle(Command::Keep { shard: 0, document: id.clone(), contents, rests: true });
+    }
+    settle(&mut log);
+    for id in &visited {
+        batches.append(&mut log, |out| record::write_rests(out, id, 7));
+        log.handle(Command::Load { shard: 0, document: id.clone() });
+    }
+    settle(&mut log);
+    let mut left = 0;
+    for token in 0..6000 {
+        batches.update(&mut log, &document(1), token);
+        for reply in settle(&mut log) {
+            let Reply::Wanted { document: id } = reply else { continue };
+            if visited.contains(&id) {
+                left += 1;
+                batches.append(&mut log, |out| record::write_rests(out, &id, 8));
+            } else {
+                let contents = contents_of(&Tokens::from([token]));
+                log.handle(Command::Keep { shard: 0, document: id, contents, rests: false });
+            }
+        }
+    }
+    let figures = log.figures();
+    assert!(left >= visited.len(), "{left} were asked for");
+    assert!(figures.bytes < 6 * SETTINGS.segment_bytes + 3 * figures.state_bytes, "{figures:?}");
+    let (mut log, recovered) = open_with(log.storage().after_kill(), settings).unwrap();
+    assert_eq!(recovered.resting, visited.len());
+    log.handle(Command::Load { shard: 0, document: visited[7].clone() });
+    match &settle(&mut log)[..] {
+        [Reply::Loaded { contents: Ok(Some(contents)), .. }] => {
+            assert_eq!(tokens_of(contents), Tokens::from([1]))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An update that is on its way with the state it is in already, in the turn in which everybody left.
+#[test]
+fn an_update_that_crosses_its_documents_last_state_does_not_keep_it_awake() {
+    let settings = LogSettings { retention: Retention::For(Duration::from_secs(100)), ..SETTINGS };
+    let (mut log, _) = open_with(Memory::default(), settings).unwrap();
+    let mut batches = Batches::default();
+    let contents = contents_of(&Tokens::from([1, 2]));
+    log.handle(Command::Keep { shard: 0, document: document(1), contents, rests: true });
+    batches.update(&mut log, &document(1), 2);
+    settle(&mut log);
+    batches.append(&mut log, |out| record::write_rests(out, &document(1), 1000));
+    settle(&mut log);
+    let (mut after, recovered) = open_with(log.storage().after_kill(), settings).unwrap();
+    assert_eq!((recovered.documents.len(), recovered.resting), (0, 1));
+    for log in [&mut log, &mut after] {
+        log.handle(Command::Load { shard: 0, document: document(1) });
+        match &settle(log)[..] {
+            [Reply::Loaded { contents: Ok(Some(contents)), .. }] => {
+                assert_eq!(tokens_of(contents), Tokens::from([1, 2]));
+            }
+            other => panic!("{other:?}"),
+        }
+        batches.append(log, |out| record::write_rests(out, &document(1), 2000));
+        settle(log);
+        log.maintain(2100);
+        assert_eq!(log.figures().documents, 0);
+    }
+}
+
+#[test]
+fn of_states_that_another_one_stands_for_nothing_is_read_back() {
+    let (mut log, _) = open(Memory::default());
+    let mut tail = Vec::new();
+    lib0::write_var_bytes(&mut tail, &7u64.to_le_bytes());
+    for _ in 0..5 {
+        let contents = Contents { snapshot: Bytes::new(), tail: tail.clone() };
+        log.handle(Command::Keep { shard: 0, document: document(1), contents, rests: false });
+        settle(&mut log);
+    }
+    Batches::default().update(&mut log, &document(1), 8);
+    settle(&mut log);
+    let (_, recovered) = open(log.storage().after_kill());
+    assert_eq!(recovered.documents[0].contents.tail.len(), 2 * tail.len());
+    assert_eq!(all_of(&recovered)[&document(1)], Tokens::from([7, 8]));
+}
+
+/// A client can't know what the journal's markers look like, and so can't make a torn write look like damage.
+#[test]
+fn what_a_client_sends_is_no_marker() {
+    let (mut log, _) = open(Memory::default());
+    let mut batches = Batches::default();
+    batches.update(&mut log, &document(1), 1);
+    log.commit();
+    let before = log.storage().total_bytes();
+    let mut forged = Vec::new();
+    for mark in [0, 1, u64::MAX, u64::from_le_bytes(*b"\xf7WSgroup")] {
+        record::write_marker(&mut forged, 1, &Marker { mark, sequence: 3, durable: u64::MAX });
+    }
+    batches.append(&mut log, |out| record::write_update(out, &document(1), &forged));
+    log.commit();
+    for missing in 1..log.storage().total_bytes() - before {
+        let mut torn = log.storage().after_kill();
+        let length = torn.bytes_mut(1).len();
+        torn.bytes_mut(1).truncate(length - missing);
+        let (_, recovered) = open(torn);
+        assert_eq!(all_of(&recovered), BTreeMap::from([(document(1), Tokens::from([1]))]), "{missing}");
+    }
+}
+
+#[test]
+fn a_segment_of_another_version_is_left_alone() {
+    let (log, _) = open(Memory::default());
+    let mut other = log.storage().after_kill();
+    other.bytes_mut(1)[8] = 1;
+    other.bytes_mut(1).truncate(32);
+    let error = open_with(other, SETTINGS).unwrap_err();
+    assert!(error.to_string().contains("another version of WireSocket"), "{error}");
 }
 
 #[test]

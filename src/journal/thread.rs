@@ -178,19 +178,28 @@ impl Journal {
     }
 }
 
-/// Opens the journal and reads what is in it. `None` at [`Durability::Memory`].
+/// Opens the journal and reads what is in it. `None` at [`Durability::Memory`]. `seed` is hard to guess.
 ///
 /// # Errors
 /// [`JournalError`] says what is wrong and where.
-pub fn open(settings: &JournalSettings, shards: u16) -> Result<Option<(Opened, Recovered)>, JournalError> {
+pub fn open(
+    settings: &JournalSettings,
+    shards: u16,
+    seed: u64,
+) -> Result<Option<(Opened, Recovered)>, JournalError> {
     let syncs = match settings.durability {
         Durability::Memory => return Ok(None),
         Durability::Process => false,
         Durability::Disk => true,
     };
     let directory = Directory::open(&settings.directory)?;
-    let log_settings =
-        LogSettings { syncs, segment_bytes: settings.segment_bytes, retention: settings.retention, shards };
+    let log_settings = LogSettings {
+        syncs,
+        segment_bytes: settings.segment_bytes,
+        retention: settings.retention,
+        shards,
+        seed,
+    };
     let (log, recovered) = Log::open(directory, log_settings)?;
     let (commands, receiver) = sync_channel(COMMANDS_MAX);
     let sender = Sender { commands, nap: Arc::default() };
@@ -354,6 +363,9 @@ impl Runner {
     }
 
     fn tick(&mut self) {
+        if let Some(why) = self.log.take_unreadable() {
+            tracing::error!("a document that is kept can't be read, and whoever opens it is refused: {why}");
+        }
         let fails = self.log.failure().is_some() && !self.failure_said;
         if let (Some(why), true) = (self.log.failure(), fails) {
             self.failure_said = true;

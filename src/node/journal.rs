@@ -22,11 +22,11 @@ pub(super) struct Kept {
     pub documents: Vec<Vec<(DocumentId, Document)>>,
 }
 
-/// Opens the journal and makes its documents, all shards' at once.
-pub(super) fn open(settings: &JournalSettings, shards: usize) -> Result<Kept, JournalError> {
+/// Opens the journal and makes its documents, all shards' at once. `seed` is hard to guess.
+pub(super) fn open(settings: &JournalSettings, shards: usize, seed: u64) -> Result<Kept, JournalError> {
     let count = u16::try_from(shards).unwrap_or(u16::MAX);
     let began = Instant::now();
-    let Some((opened, recovered)) = thread::open(settings, count)? else {
+    let Some((opened, recovered)) = thread::open(settings, count, seed)? else {
         return Ok(Kept { opened: None, documents: (0..shards).map(|_| Vec::new()).collect() });
     };
     let Recovered { documents, segments, records, bytes, resting, torn } = recovered;

@@ -19,7 +19,7 @@ use wiresocket_bench::{TENANT, paste, typing};
 
 const SHARDS: u16 = 2;
 const SETTINGS: LogSettings =
-    LogSettings { syncs: false, segment_bytes: 16 << 20, retention: Retention::Session, shards: SHARDS };
+    LogSettings { syncs: false, segment_bytes: 16 << 20, retention: Retention::Session, shards: SHARDS, seed: 1 };
 
 /// So many documents, each with a state of so many characters and so many key strokes behind it.
 struct Case {
@@ -53,7 +53,7 @@ fn write(path: &Path, case: &Case) {
     };
     for number in (0..case.documents).filter(|_| case.characters > 0) {
         let contents = Contents { snapshot: state.clone(), tail: Vec::new() };
-        log.handle(Command::Keep { shard: 0, document: id(number), contents, rests: None });
+        log.handle(Command::Keep { shard: 0, document: id(number), contents, rests: false });
         commit(&mut log);
     }
     for (stroke, update) in (1..).zip(typing(case.strokes)) {

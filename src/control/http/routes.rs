@@ -148,8 +148,12 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 async fn health(State(node): State<Node>, request: Parts) -> Result<Response, Problem> {
     node.admit(Bucket::Health, &request).await?;
-    let health = node.desk.ask(|answer| Question::Health { answer }).await?;
-    let body = Json(json!({ "status": health.name(), "timestamp": iso8601(SystemTime::now()) }));
+    let (health, reason) = node.desk.ask(|answer| Question::Health { answer }).await?;
+    let mut body = json!({ "status": health.name(), "timestamp": iso8601(SystemTime::now()) });
+    if let Some(reason) = reason {
+        body["reason"] = reason.into();
+    }
+    let body = Json(body);
     let fresh = [(header::CACHE_CONTROL, "no-store")];
     if health == Health::Healthy {
         return Ok((StatusCode::OK, fresh, body).into_response());

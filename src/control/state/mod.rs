@@ -22,7 +22,7 @@ use feed::Feed;
 pub(super) use questions::{Checked, Health, Question};
 
 use super::fleet::Fleet;
-use super::handle::DrainOutcome;
+use super::handle::{DrainOutcome, ReloadError};
 use super::keys::KeyStore;
 use super::keys::feed::Heartbeat;
 use super::keys::refresh::Refreshes;
@@ -82,6 +82,15 @@ struct Scrape {
     answer: oneshot::Sender<String>,
 }
 
+/// A reload that waits for the shards to have read what it brought.
+struct Reload {
+    /// By shard, the number of the report behind it.
+    reports: Vec<u64>,
+    deadline: Duration,
+    outcome: Result<(), ReloadError>,
+    done: oneshot::Sender<Result<(), ReloadError>>,
+}
+
 struct Drain {
     deadline: Duration,
     waiting: Vec<oneshot::Sender<DrainOutcome>>,
@@ -133,6 +142,7 @@ pub(super) struct Control {
     verify: Verify,
 
     scrapes: Vec<Scrape>,
+    reloads: Vec<Reload>,
     /// This node's region and URL, as the latest reload has them.
     region: Box<str>,
     public_url: Box<str>,
@@ -191,6 +201,7 @@ impl Control {
             fetches_total: 0,
             fetch_failures_total: 0,
             scrapes: Vec::new(),
+            reloads: Vec::new(),
             region: live.region,
             public_url: live.public_url,
             draining: false,
@@ -336,6 +347,34 @@ impl Control {
         self.broadcast(|| ToShard::Settings { settings: Arc::clone(&live.shards) });
     }
 
+    /// The settings and keys of a reload are on their way to the shards; `done` hears the outcome once they have them.
+    pub fn reloaded(
+        &mut self,
+        now: Now,
+        outcome: Result<(), ReloadError>,
+        done: oneshot::Sender<Result<(), ReloadError>>,
+    ) {
+        let reports = self.shards.iter_mut().map(|link| link.ask_report_behind(now.monotonic)).collect();
+        let deadline = now.monotonic + self.bounds.silence_max;
+        self.reloads.push(Reload { reports, deadline, outcome, done });
+    }
+
+    fn settle_reloads(&mut self, now: Now) {
+        for reload in std::mem::take(&mut self.reloads) {
+            let owing =
+                self.shards.iter().zip(&reload.reports).filter(|(link, report)| !link.has_reported(**report));
+            let unanswered: Vec<ShardIndex> = owing.map(|(link, _)| link.index).collect();
+            if !unanswered.is_empty() && now.monotonic < reload.deadline {
+                self.reloads.push(reload);
+                continue;
+            }
+            let outcome =
+                if unanswered.is_empty() { Ok(()) } else { Err(ReloadError::Unanswered(unanswered)) };
+            // The operator may have stopped waiting.
+            let _ = reload.done.send(reload.outcome.and(outcome));
+        }
+    }
+
     /// Tells every shard to leave its loop.
     pub fn stop(&mut self) {
         self.broadcast(|| ToShard::Stop);
@@ -377,6 +416,7 @@ impl Control {
             link.check(now.monotonic, &self.bounds);
         }
         self.settle_scrapes(now);
+        self.settle_reloads(now);
         self.settle_drain(now);
     }
 
@@ -411,10 +451,15 @@ impl Control {
     /// When [`Self::handle_timeout`] and [`Self::settle`] are due next if nothing else happens.
     pub fn poll_timeout(&self, now: Now) -> Duration {
         let scrapes = self.scrapes.iter().map(|scrape| scrape.deadline);
+        let reloads = self.reloads.iter().map(|reload| reload.deadline);
         let drain = self.drain.iter().map(|drain| drain.deadline);
         let retry = self.has_backlog().then_some(now.monotonic + RETRY_AFTER);
-        let due =
-            scrapes.chain(drain).chain(retry).chain(self.feed.beat_at()).fold(self.report_at, Duration::min);
+        let due = scrapes
+            .chain(reloads)
+            .chain(drain)
+            .chain(retry)
+            .chain(self.feed.beat_at())
+            .fold(self.report_at, Duration::min);
         if self.keys.jwks_url.is_some() { due.min(self.poll_at) } else { due }
     }
 

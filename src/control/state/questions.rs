@@ -56,8 +56,9 @@ pub(in crate::control) enum Question {
         ip: IpAddr,
         answer: oneshot::Sender<bool>,
     },
+    /// With what a degraded node lacks.
     Health {
-        answer: oneshot::Sender<Health>,
+        answer: oneshot::Sender<(Health, Option<&'static str>)>,
     },
     Metrics {
         answer: oneshot::Sender<String>,
@@ -86,7 +87,8 @@ impl Control {
                 let _ = answer.send(self.buckets.admit(now.monotonic, bucket, ip));
             }
             Question::Health { answer } => {
-                let _ = answer.send(self.health());
+                let health = self.health();
+                let _ = answer.send((health, self.complaint().filter(|_| health == Health::Degraded)));
             }
             Question::Usage { grant, answer } => {
                 let Grant { app, limits, issued_unix_s, .. } = *grant;
@@ -138,6 +140,17 @@ impl Control {
             Health::Degraded
         } else {
             Health::Healthy
+        }
+    }
+
+    /// What is wrong with the node itself, and what an operator can do.
+    fn complaint(&self) -> Option<&'static str> {
+        if self.storage.has_failed() {
+            Some("the journal has failed: see to its disk, then restart the node")
+        } else if !self.storage.is_well() {
+            Some("the journal does not answer: its disk may hang")
+        } else {
+            self.shards.iter().any(|link| !link.is_well()).then_some("a shard does not answer")
         }
     }
 

@@ -234,6 +234,40 @@ fn a_silent_shard_degrades_the_node_until_it_answers() {
     assert_eq!(rig.control.health(), Health::Healthy);
 }
 
+#[test]
+fn a_reload_is_done_when_every_shard_has_its_settings() {
+    let mut rig = Rig::new(2, |_, bounds| bounds.report_interval = 3600 * S);
+    let reload = |rig: &mut Rig| {
+        let (done, outcome) = oneshot::channel();
+        rig.control.reload(rig.now, &live());
+        rig.control.reloaded(rig.now, Ok(()), done);
+        rig.turn(Vec::new());
+        outcome
+    };
+    let mut outcome = reload(&mut rig);
+    for shard in 0..2 {
+        assert!(matches!(rig.taken(shard)[..], [ToShard::Settings { .. }, ToShard::Report]));
+        assert!(outcome.try_recv().is_err(), "shard {shard} may not have them");
+        rig.report(shard, ShardMetrics::default());
+    }
+    assert!(matches!(outcome.try_recv(), Ok(Ok(()))));
+    // Reports that it owes from before say nothing of these settings.
+    for _ in 0..9 {
+        drop(rig.ask(|answer| Question::Metrics { answer }));
+    }
+    let mut outcome = reload(&mut rig);
+    rig.report(0, ShardMetrics::default());
+    for _ in 0..4 {
+        rig.report(1, ShardMetrics::default());
+    }
+    assert!(outcome.try_recv().is_err());
+    rig.pass(6 * S);
+    match outcome.try_recv() {
+        Ok(Err(error)) => assert!(error.to_string().contains("[0, 1]"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn shed(messages: &[ToShard]) -> Vec<bool> {
     let shed = |message: &ToShard| match message {
         ToShard::Shed { on } => Some(*on),

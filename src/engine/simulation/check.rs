@@ -11,6 +11,7 @@ use super::world::{LEEWAY_S, WIDE, World, app, token_of};
 use crate::auth::keys::Lookup;
 use crate::engine::behind::ANSWERS_BYTES_MAX;
 use crate::engine::link::Target;
+use crate::journal::Retention;
 use crate::protocol::document::DocumentName;
 
 impl Drop for Schedule {
@@ -173,7 +174,7 @@ impl Schedule {
             for replica in 0..self.world.sockets[at].replicas.len() {
                 let socket = &self.world.sockets[at];
                 let of = &socket.replicas[replica];
-                if socket.end.is_some() || !of.open {
+                if socket.end.is_some() || !of.open || !self.world.is_in(at, &of.key) {
                     continue;
                 }
                 let state = |doc: &yrs::Doc| yrs::ReadTxn::state_vector(&yrs::Transact::transact(doc));
@@ -207,7 +208,7 @@ impl Schedule {
                     others.into_iter().all(|(letter, _)| !text.contains(letter)),
                     "another app's: {text}"
                 );
-                if socket.end.is_none() && replica.open {
+                if socket.end.is_none() && replica.open && self.world.is_in(at, &replica.key) {
                     let name = name_of(&replica.key).to_owned();
                     present.entry((socket.app, name)).or_default().push((at, replica_at));
                     if stores || self.world.journal.is_none() {
@@ -304,9 +305,21 @@ impl Schedule {
         self.check_reasons();
         if !self.world.has_failed() {
             self.world.assert_empty();
+            self.check_forgotten();
         }
         for socket in &self.world.sockets {
             assert!(socket.end.is_some() && socket.place.is_none(), "every socket ends");
+        }
+    }
+
+    /// What is kept for a time is gone when that is over, whatever was done to the clock.
+    fn check_forgotten(&mut self) {
+        if matches!(self.world.engines[0].settings().retention, Some(Retention::For(_))) {
+            self.world.set_wall_clock(1_000_000);
+            self.world.maintain();
+            self.world.commit();
+            let kept = self.world.journal.as_ref().map(|journal| journal.figures().documents);
+            assert!(kept == Some(0) || self.world.has_failed(), "{kept:?} documents outlive their time");
         }
     }
 

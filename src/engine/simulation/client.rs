@@ -53,10 +53,8 @@ pub struct Replica {
     pub unacknowledged: usize,
     /// The updates among them.
     pub pending: Vec<Vec<u8>>,
-    /// What the server has said is stored: providers say so when nothing is owed any more.
+    /// What the server has said is stored: its words come in the order of the updates.
     pub stored: Vec<Vec<u8>>,
-    /// One of what is owed was refused.
-    pub refused: bool,
     /// It can't tell any more what an acknowledgement is for.
     pub uncertain: bool,
     pub denied: Option<String>,
@@ -156,7 +154,6 @@ impl Replica {
             unacknowledged: 0,
             pending: Vec::new(),
             stored: Vec::new(),
-            refused: false,
             uncertain: false,
             denied: None,
             read_only: false,
@@ -316,12 +313,12 @@ impl Replica {
 
     fn acknowledged(&mut self, stored: bool) {
         self.unacknowledged = self.unacknowledged.saturating_sub(1);
-        self.refused |= !stored;
-        if self.unacknowledged == 0 {
-            let pending = std::mem::take(&mut self.pending);
-            if !std::mem::take(&mut self.refused) && !self.uncertain {
-                self.stored.extend(pending);
-            }
+        if self.pending.is_empty() {
+            return;
+        }
+        let update = self.pending.remove(0);
+        if stored && !self.uncertain {
+            self.stored.push(update);
         }
     }
 

@@ -57,7 +57,7 @@ impl World {
     fn log_settings(&self, shards: u16) -> Option<LogSettings> {
         let Level { syncs, segment_bytes } = self.level;
         let retention = self.engines[0].settings().retention?;
-        Some(LogSettings { syncs, segment_bytes, retention, shards })
+        Some(LogSettings { syncs, segment_bytes, retention, shards, seed: 1 })
     }
 
     /// Some processes don't get through their recovery. What they leave must be as good.

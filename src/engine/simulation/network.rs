@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::world::{OTHER_TENANT, TENANT, World};
 use crate::auth::{KeySets, Limits};
 use crate::engine::event::{Event, Mail, Opening, ShardIndex, Ticket};
-use crate::journal::Reply;
 use crate::journal::log::Log;
 use crate::journal::memory::Memory;
+use crate::journal::{Command, Reply};
 use crate::limits::{Claim, Exceeded};
 use crate::protocol::document::AppId;
 
@@ -37,6 +37,7 @@ pub(super) enum Letter {
     Drain { over: Duration },
     Accept,
     Journal(Reply),
+    Command(Command),
 }
 
 impl World {
@@ -120,7 +121,7 @@ impl World {
                 break;
             }
         }
-        if to != CONTROL {
+        if to != CONTROL && to != JOURNAL {
             self.end_of_turn(usize::from(to));
         }
     }
@@ -131,6 +132,10 @@ impl World {
         }
         let shard = usize::from(to);
         match letter {
+            Letter::Command(command) => {
+                self.journal().handle(command);
+                self.hear_journal();
+            }
             Letter::Mail(mail) => self.hear(shard, Event::Mail { from, mail }),
             Letter::HandOver { socket, opening } => self.handed_over(shard, socket, opening),
             Letter::Reserved { ticket, outcome } => self.hear(shard, Event::Reserved { ticket, outcome }),
@@ -151,14 +156,21 @@ impl World {
     pub fn commit(&mut self) {
         let Some(log) = self.journal.as_mut().filter(|_| !self.died) else { return };
         log.commit();
-        let mut replies: Vec<(u16, Reply)> = std::iter::from_fn(|| log.poll_reply()).collect();
+        self.hear_journal();
+        self.maintain();
+    }
+
+    /// The journal looks what is over, as it does once a second too.
+    pub(super) fn maintain(&mut self) {
+        let Some(log) = self.journal.as_mut().filter(|_| !self.died) else { return };
         log.maintain(self.now.unix_s);
-        replies.extend(std::iter::from_fn(|| log.poll_reply()));
-        if log.storage().is_dead() {
-            self.died = true;
-            return;
-        }
-        for (shard, reply) in replies {
+        self.hear_journal();
+    }
+
+    /// A load is answered at once; what else there is waits for the commit.
+    fn hear_journal(&mut self) {
+        self.died |= self.journal().storage().is_dead();
+        while let Some((shard, reply)) = self.journal().poll_reply().filter(|_| !self.died) {
             self.send(JOURNAL, shard, Letter::Journal(reply));
         }
     }
@@ -171,6 +183,11 @@ impl World {
             _ => None,
         });
         stored.collect()
+    }
+
+    /// An answer of the journal's is on its way.
+    pub fn journal_answers(&self) -> bool {
+        self.pipes.iter().any(|((from, _), pipe)| *from == JOURNAL && !pipe.is_empty())
     }
 
     /// What the disk has when the process is killed now.

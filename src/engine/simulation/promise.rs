@@ -132,7 +132,8 @@ impl World {
         for socket in &mut self.sockets {
             for replica in &mut socket.replicas {
                 if (app(socket.app), name_of(&replica.key)) == (id.0, &id.1) {
-                    replica.pending.clear();
+                    // What is still to be said of these comes, and counts for nothing.
+                    replica.pending.fill(vec![0, 0]);
                     replica.stored.clear();
                 }
             }

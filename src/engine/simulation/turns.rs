@@ -25,15 +25,30 @@ enum Choice {
 }
 
 impl World {
-    pub(super) fn tell(&mut self, shard: usize, event: Event<'_>) {
+    pub fn tell(&mut self, shard: usize, event: Event<'_>) {
         self.hear(shard, event);
         self.end_of_turn(shard);
     }
 
     pub(super) fn hear(&mut self, shard: usize, event: Event<'_>) {
+        // What the engine wants is carried out at the end of the turn; but a socket that has left the engine leaves at once.
+        let speaker = match &event {
+            Event::Received { connection, .. } => Some(*connection),
+            _ => None,
+        };
+        let may_wait = matches!(
+            event,
+            Event::Received { .. }
+                | Event::Mail { .. }
+                | Event::Reserved { .. }
+                | Event::OpsLeased { .. }
+                | Event::Journal(_)
+        );
         self.engines[shard].handle_event(self.now, event);
-        self.carry_out(shard);
         self.open_turns.insert(shard);
+        if !may_wait || speaker.is_some_and(|connection| !self.engines[shard].knows(connection)) {
+            self.carry_out(shard);
+        }
         self.watch(shard);
     }
 
@@ -113,15 +128,12 @@ impl World {
                     socket.end.get_or_insert(End::ByServer(refusal));
                 }
                 Effect::Append { number, records, awaited } => {
-                    self.journal().handle(Command::Append { shard: from, number, records, awaited });
+                    self.tell_journal(Command::Append { shard: from, number, records, awaited });
                 }
                 Effect::Keep { document, contents, rests } => {
-                    self.journal().handle(Command::Keep { shard: from, document, contents, rests });
+                    self.tell_journal(Command::Keep { shard: from, document, contents, rests });
                 }
-                Effect::Load { document } => {
-                    self.journal().handle(Command::Load { shard: from, document });
-                    self.hear_loads();
-                }
+                Effect::Load { document } => self.tell_journal(Command::Load { shard: from, document }),
                 Effect::Denied { connection, .. } => {
                     assert!(self.connections[shard].get(connection).is_some(), "denied after the end");
                 }
@@ -129,12 +141,10 @@ impl World {
         }
     }
 
-    /// A load is answered at once; what else there is waits for the commit.
-    fn hear_loads(&mut self) {
-        self.died |= self.journal().storage().is_dead();
-        while let Some((shard, reply)) = self.journal().poll_reply().filter(|_| !self.died) {
-            self.send(JOURNAL, shard, Letter::Journal(reply));
-        }
+    fn tell_journal(&mut self, command: Command) {
+        let (Command::Append { shard, .. } | Command::Keep { shard, .. } | Command::Load { shard, .. }) =
+            &command;
+        self.send(*shard, JOURNAL, Letter::Command(command));
     }
 
     /// Everything that may happen at this moment.
@@ -274,6 +284,9 @@ impl World {
         self.note_time(at);
         let unix_s = (UNIX_S + at.as_secs() - 1000).saturating_add_signed(self.wall_ahead_s);
         self.now = Now { monotonic: at, unix_s };
+        if !self.holds_commits {
+            self.maintain();
+        }
         for shard in 0..self.engines.len() {
             if self.engines[shard].poll_timeout().is_some_and(|due| due <= at) {
                 self.finish_turn(shard);

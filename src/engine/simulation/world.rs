@@ -201,7 +201,7 @@ impl World {
     ) -> (Option<Log<Memory>>, Recovered) {
         let Some(retention) = settings.retention else { return (None, Recovered::default()) };
         let Level { syncs, segment_bytes } = level;
-        let opened = Log::open(disk, LogSettings { syncs, segment_bytes, retention, shards });
+        let opened = Log::open(disk, LogSettings { syncs, segment_bytes, retention, shards, seed: 1 });
         let (log, recovered) = opened.expect("nothing is wrong with this disk");
         (Some(log), recovered)
     }
@@ -395,6 +395,7 @@ impl World {
         }
         gone.end = Some(End::ByClient);
         if let Some((shard, connection)) = gone.place.take() {
+            self.carry_out(usize::from(shard));
             self.connections[usize::from(shard)].remove(connection);
             self.tell(usize::from(shard), Event::Closed { connection });
         }

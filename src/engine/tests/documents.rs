@@ -1,7 +1,14 @@
 //! A document's life: grace period, shrinking, the end.
 
+use bytes::Bytes;
+
 use super::client::content;
 use super::world::{World, app};
+use crate::engine::document::Document;
+use crate::engine::prescan::{self, Scan, ScanLimits};
+use crate::engine::state_vector::StateVector;
+use crate::journal::Contents;
+use crate::protocol::lib0::write_var_u64;
 
 #[test]
 fn a_document_is_kept_through_its_grace_period() {
@@ -141,4 +148,51 @@ fn the_ops_of_an_app_are_told_once_whatever_became_of_its_window() {
     world.write(other, "c");
     world.settle();
     assert_eq!(told(&mut world), [(app(2), 1)].into());
+}
+
+/// A client for each time that somebody opens a page: an old document has many. Each writes behind what is there.
+fn written_by(clients: &[u64]) -> Bytes {
+    let before: std::collections::BTreeMap<u64, u64> =
+        clients.windows(2).map(|pair| (pair[1], pair[0])).collect();
+    let mut ids = clients.to_vec();
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    let mut update = Vec::new();
+    write_var_u64(&mut update, ids.len() as u64);
+    for client in ids {
+        update.push(1);
+        write_var_u64(&mut update, client);
+        match before.get(&client) {
+            None => update.extend([0, 4, 1, 1, b't', 1, b'x']),
+            Some(before) => {
+                update.extend([0, 0x84]);
+                write_var_u64(&mut update, *before);
+                update.extend([0, 1, b'x']);
+            }
+        }
+    }
+    update.push(0);
+    update.into()
+}
+
+/// yrs alone overflows a stack of 2 MiB with 20,000 of them, which aborts the process; and its time for them is quadratic.
+#[test]
+fn a_document_of_very_many_writers_is_made_again_on_a_shards_stack() {
+    const COUNT: u64 = 40_000;
+    let mut random = super::world::Random::new(7);
+    let in_any_order: Vec<u64> = (0..COUNT).map(|n| n + (random.below(1 << 14) << 18)).collect();
+    for clients in [(1..=COUNT).collect(), in_any_order] {
+        let work = move || {
+            let contents = Contents { snapshot: written_by(&clients), tail: Vec::new() };
+            let mut document = Document::restored(contents);
+            let mut state = StateVector::default();
+            state.raise(clients[0], 1);
+            let since = document.encode_since(&state);
+            let mut scan = Scan::default();
+            prescan::scan(&since, &ScanLimits::STORED, &mut scan).unwrap();
+            assert_eq!(u64::from(scan.structs()), COUNT - 1);
+            assert!(document.is_live() && document.take_panics() == 0);
+            document.shrink();
+        };
+        std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
+    }
 }

@@ -90,7 +90,7 @@ fn fleet(wanted: &str) -> FromFeed {
 }
 
 fn health(rig: &mut Rig) -> Health {
-    rig.ask(|answer| Question::Health { answer }).try_recv().unwrap()
+    rig.ask(|answer| Question::Health { answer }).try_recv().unwrap().0
 }
 
 #[test]

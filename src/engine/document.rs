@@ -193,14 +193,10 @@ impl Document {
 
     /// The bound on the depth is cheap to keep and too high: it is made exact when it is reached.
     fn check_nesting(&mut self, added: u32) -> Result<(), ApplyError> {
-        let limits = ScanLimits::default();
-        let max = limits.nesting_max;
+        let max = ScanLimits::default().nesting_max;
         if self.nesting + added > max {
-            let state = self.encode();
-            let mut scan = Scan::default();
-            if prescan::scan(&state, &limits, &mut scan).is_ok() {
-                self.nesting = scan.nesting();
-            }
+            // Exactly: a scan of it would call few types as deep as they are many.
+            self.nesting = prescan::nesting(&self.encode()).map_err(|_| ApplyError::Malformed)?;
             if self.nesting + added > max {
                 return Err(ApplyError::TooDeep { max });
             }

@@ -403,6 +403,14 @@ pub fn scan(update: &[u8], limits: &ScanLimits, out: &mut Scan) -> Result<(), Sc
     Ok(())
 }
 
+/// How deep an update that was scanned nests shared types.
+///
+/// # Errors
+/// [`ScanError`]: it was not scanned.
+pub fn nesting(update: &[u8]) -> Result<u32, ScanError> {
+    nesting::depth(update, &ScanLimits::STORED)
+}
+
 /// A count of things of which each takes at least `bytes_min` bytes.
 fn counted(reader: &mut Reader<'_>, bytes_min: usize) -> Result<u64, ScanError> {
     let count = reader.var_u64()?;

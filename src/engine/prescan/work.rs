@@ -75,12 +75,12 @@ impl Reach {
             id.is_some_and(|id| id.client == at.client && (start..at.clock).contains(&id.clock))
         };
         let alone = item.origin.is_none() && item.right_origin.is_none();
-        let anchored = !brought(item.origin) && !(alone && brought(item.parent_item()));
+        let is_free = brought(item.origin) || (alone && brought(item.parent_item()));
         let continues =
             |origin: Id| origin.client == at.client && origin.clock + 1 == at.clock && origin.clock >= start;
         let cuts = item.origin.is_some_and(|origin| !continues(origin))
             || item.right_origin.is_some_and(|right| self.right != Some(right));
-        self.anchored += u32::from(anchored);
+        self.anchored += u32::from(!is_free);
         self.cutting += u32::from(cuts);
         self.right = item.right_origin;
     }

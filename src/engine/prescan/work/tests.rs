@@ -113,12 +113,16 @@ fn insert_text(doc: &Doc) {
 
 fn insert_array(doc: &Doc) {
     let array = doc.get_or_insert_array("array");
-    (0..3).for_each(|n| drop(array.insert(&mut doc.transact_mut(), 0, n)));
+    for n in 0..3 {
+        array.insert(&mut doc.transact_mut(), 0, n);
+    }
 }
 
 fn insert_map(doc: &Doc) {
     let map = doc.get_or_insert_map("map");
-    (0..3).for_each(|n| drop(map.insert(&mut doc.transact_mut(), "key", n)));
+    for n in 0..3 {
+        map.insert(&mut doc.transact_mut(), "key", n);
+    }
 }
 
 fn insert_xml(doc: &Doc) {

@@ -116,10 +116,13 @@ autobahn: $(KOSOKU)
 fuzz:
 	@tests/fuzz/run $(or $(SECONDS),60) $(TARGETS)
 
-# What docs/reliability.md says of one node, measured again. One test at a time: they measure.
+# What docs/reliability.md says of one node, measured again. One test at a time: they measure. Line by line: whoever waits sees
+# how far it is.
 figures:
-	@set -o pipefail; $(CARGO) test --test reliability --test corpus -- --test-threads=1 --nocapture | \
-	  grep -oE 'figure: .*|[a-z]+: [0-9]+ inputs.*|.*(FAILED|panicked).*'
+	@set -o pipefail; { $(CARGO) test -p wiresocket --test reliability --test corpus -- --test-threads=1 --nocapture && \
+	  $(CARGO) test -p wiresocket --test dashboard -- --test-threads=1 --nocapture sqlite::brute_force sqlite::refresh::of_many; } | \
+	  grep --line-buffered -oE 'figure: .*|[a-z]+: [0-9]+ inputs.*|.*(FAILED|panicked).*'
+
 # What was acknowledged before a crash is there after it: `make test` has a slice. Loss of power and failing disks are mounted,
 # which needs root and loop devices; without, they say that nothing was tested. SEED=… replays a schedule.
 .PHONY: crash

@@ -19,8 +19,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use yrs::block::ClientID;
 use yrs::updates::decoder::Decode;
-use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Transaction, TransactionMut, Update};
+use yrs::{Doc, IdSet, OffsetKind, Options, ReadTxn, Transact, Transaction, TransactionMut, Update};
 
+use super::prescan::work::{Shadow, Work};
 use super::prescan::{self, ClockRange, Scan, ScanLimits};
 use super::slab::Key;
 use super::state_vector::StateVector;
@@ -54,6 +55,10 @@ pub enum ApplyError {
     TooBig { max: usize },
     #[error("the document would nest shared types deeper than {max}")]
     TooDeep { max: u32 },
+    #[error(
+        "the update takes too long to apply: it puts too much where others did, or cuts long texts too often; send it in smaller parts"
+    )]
+    TooDear,
     #[error("the update is malformed")]
     Malformed,
     /// The CRDT panicked or left the update half done.
@@ -80,6 +85,8 @@ pub struct Document {
     state: StateVector,
     /// How deep shared types nest in here, at most. yrs deletes by recursion, and each update may add to the depth.
     nesting: u32,
+    /// How many pieces the CRDT has, at most.
+    pieces: u64,
     parked: Vec<Parked>,
     parked_bytes: usize,
     /// Panics of the CRDT that were fenced.
@@ -120,6 +127,7 @@ impl Document {
             // What was scanned once is well-formed.
             if prescan::scan(update, &ScanLimits::STORED, &mut scan).is_ok() {
                 document.nesting += scan.nesting();
+                document.pieces += scan.pieces();
                 scan.ranges().iter().for_each(|range| document.state.raise(range.client, range.end));
             }
         }
@@ -145,6 +153,7 @@ impl Document {
         }
         self.check_size(update.len(), bytes_max)?;
         self.check_nesting(scan.nesting())?;
+        self.check_work(update, scan)?;
         let decoded = catch_unwind(|| Update::decode_v1(update));
         let decoded = match decoded {
             Ok(Ok(decoded)) => decoded,
@@ -163,6 +172,7 @@ impl Document {
                 self.live = Some(doc);
                 if applied == Applied::Changed {
                     self.nesting += scan.nesting();
+                    self.pieces += scan.pieces();
                     for range in scan.ranges() {
                         self.state.raise(range.client, range.end);
                     }
@@ -198,19 +208,39 @@ impl Document {
 
     /// The bound on the depth is cheap to keep and too high: it is made exact when it is reached.
     fn check_nesting(&mut self, added: u32) -> Result<(), ApplyError> {
-        let limits = ScanLimits::default();
-        let max = limits.nesting_max;
+        let max = ScanLimits::default().nesting_max;
         if self.nesting + added > max {
-            let state = self.encode();
-            let mut scan = Scan::default();
-            if prescan::scan(&state, &limits, &mut scan).is_ok() {
-                self.nesting = scan.nesting();
-            }
+            // Exactly: a scan of it would call few types as deep as they are many.
+            self.nesting = prescan::nesting(&self.encode()).map_err(|_| ApplyError::Malformed)?;
             if self.nesting + added > max {
                 return Err(ApplyError::TooDeep { max });
             }
         }
         Ok(())
+    }
+
+    /// The bound on the work is far too high where much was edited, so that it is made exact when it is passed.
+    fn check_work(&mut self, update: &[u8], scan: &Scan) -> Result<(), ApplyError> {
+        let max = ScanLimits::default().work_max;
+        let known = scan.ranges().iter().any(|range| range.start < self.state.get(range.client));
+        let bytes = (self.snapshot.len() + self.tail.len() + update.len()) as u64;
+        let pieces = self.pieces + scan.pieces();
+        let is_cheap = |deletes| scan.work_bound(pieces, bytes, known, deletes).is_within(&max);
+        // Who joins says all that was ever deleted, and little of it is new.
+        if is_cheap(scan.deletes().len() as u64) || is_cheap(self.new_deletes(scan.deletes())) {
+            return Ok(());
+        }
+        let state = self.encode();
+        let mut shadow = Shadow::default();
+        let within = |work: Result<Work, _>, max: &Work| {
+            let work = work.map_err(|_| ApplyError::Malformed)?;
+            if work.is_within(max) { Ok(()) } else { Err(ApplyError::TooDear) }
+        };
+        // Many cheap updates may have made a document in which no place is found quickly any more.
+        let max_of_all = max.times(16);
+        within(shadow.integrate(&state, &max_of_all), &max_of_all)?;
+        self.pieces = shadow.pieces();
+        within(shadow.integrate(update, &max), &max)
     }
 
     /// The whole state as one update.
@@ -246,6 +276,14 @@ impl Document {
 
     /// Whether all of this is deleted already. It walks the whole document: for questions that are rarely asked.
     pub fn has_deleted(&mut self, deletes: &[ClockRange]) -> bool {
+        self.new_deletes(deletes) == 0
+    }
+
+    /// How many of these are not deleted yet, as a whole. It walks the whole document, too.
+    fn new_deletes(&mut self, deletes: &[ClockRange]) -> u64 {
+        if deletes.is_empty() {
+            return 0;
+        }
         let doc = match self.live.take() {
             Some(doc) => doc,
             None => self.restore(),
@@ -253,16 +291,13 @@ impl Document {
         match catch_unwind(AssertUnwindSafe(|| reading(&doc).snapshot().delete_set)) {
             Ok(deleted) => {
                 self.live = Some(doc);
-                deletes.iter().all(|range| {
-                    let known = deleted.get(&ClientID::new(range.client));
-                    let mut known = known.into_iter().flat_map(|ranges| ranges.iter());
-                    known.any(|(known, ())| known.start <= range.start && range.end <= known.end)
-                })
+                let of_clients = deletes.chunk_by(|a, b| a.client == b.client);
+                of_clients.map(|deletes| not_in(deletes, &deleted)).sum()
             }
             Err(_panic) => {
                 self.panics += 1;
                 discard(doc);
-                false
+                deletes.len() as u64
             }
         }
     }
@@ -452,6 +487,19 @@ fn rebuild(snapshot: &[u8], tail: Vec<&[u8]>) -> Box<Doc> {
         }
     }
     ManuallyDrop::into_inner(doc)
+}
+
+/// How many ranges of one client are not in the set as a whole.
+fn not_in(ranges: &[ClockRange], set: &IdSet) -> u64 {
+    let of_client = ranges.first().and_then(|range| set.get(&ClientID::new(range.client)));
+    let mut known =
+        of_client.map_or_else(Vec::new, |known| known.iter().map(|(range, ())| range.clone()).collect());
+    known.sort_unstable_by_key(|range| range.start);
+    let is_new = |range: &&ClockRange| {
+        let after = known.partition_point(|known| known.start <= range.start);
+        after.checked_sub(1).is_none_or(|at| known[at].end < range.end)
+    };
+    ranges.iter().filter(is_new).count() as u64
 }
 
 fn encode(doc: &Doc) -> Option<Bytes> {

@@ -35,9 +35,8 @@
 //! - A transaction commits when dropped. One that panicked must not be dropped while unwinding: a second panic aborts.
 //! - Types nest deeper with every update: sum [`Scan::nesting`], and when the sum passes the limit, scan the whole
 //!   state, which measures exactly.
-//! - Time: many clients' items at one place are ordered in quadratic time, by Yjs too. The same holds for rivals of a map
-//!   key that name only a right neighbour, and for those that come in many updates.
-//!   What many deletes cut into pieces takes quadratic time too, both to cut and to join again.
+//! - Time: what lies between an item's neighbours is compared with it, and what a reference or a deletion cuts is copied. Both
+//!   depend on the document: [`work`] tells for one update.
 //!
 //! Not here: yrs itself, the document, and what to do with a refused update.
 
@@ -45,8 +44,11 @@ mod content;
 mod nesting;
 mod order;
 mod split;
+pub mod work;
 
+use content::{Item, Kind, Struct};
 pub use split::split;
+use work::Work;
 
 use crate::protocol::close::Refusal;
 use crate::protocol::lib0::{INTEGER_MAX, Lib0Error, Reader};
@@ -67,6 +69,8 @@ pub struct ScanLimits {
     pub squash_bytes_max: u64,
     /// Writers of one map key in one update that know none of the others.
     pub rivals_max: u32,
+    /// Work beyond a fixed price for each struct, which depends on the document.
+    pub work_max: Work,
 }
 
 impl ScanLimits {
@@ -77,6 +81,7 @@ impl ScanLimits {
         linked_clients_max: u32::MAX,
         squash_bytes_max: u64::MAX,
         rivals_max: u32::MAX,
+        work_max: Work::MAX,
     };
 }
 
@@ -90,6 +95,9 @@ impl Default for ScanLimits {
             // 16,000 keystrokes, or 4,700 values, each a struct of its own; genuine encoders join them.
             squash_bytes_max: 256 << 20,
             rivals_max: 4096,
+            // 2,000 people who all wrote at one place before any of them heard of another; and 500 values deleted here
+            // and there in one row of 200,000, or ten thousand words in a text of a megabyte.
+            work_max: Work { compare_ns: 250_000_000, cut_ns: 1_000_000_000 },
         }
     }
 }
@@ -169,6 +177,7 @@ pub struct Scan {
     rivals: Vec<u64>,
     run: Run,
     squash_bytes: u64,
+    reach: work::Reach,
 }
 
 /// Structs that continue one another, as far as they were read.
@@ -184,35 +193,6 @@ struct Run {
 struct Edge {
     from: Id,
     to: Id,
-}
-
-/// A struct as it stands in an update.
-struct Struct {
-    id: Id,
-    len: u32,
-    kind: Kind,
-    /// It is the first of its client's section.
-    first: bool,
-}
-
-enum Kind {
-    Item(Item),
-    Gc,
-    Skip,
-}
-
-/// What an item refers to.
-struct Item {
-    origin: Option<Id>,
-    right_origin: Option<Id>,
-    /// The item whose shared type this one is in, if it says so.
-    parent: Option<Id>,
-    /// Of a map entry that names its parent and key: their hash.
-    place: Option<u64>,
-    /// Of content that yrs joins with its like: its kind, and about how many bytes yrs needs for it.
-    squashes: Option<(u8, u64)>,
-    /// Whether it holds a shared type.
-    is_type: bool,
 }
 
 impl Scan {
@@ -313,10 +293,11 @@ impl Scan {
         self.rivals.clear();
         self.run = Run::default();
         self.squash_bytes = 0;
+        self.reach = work::Reach::default();
     }
 
     /// Counts what joining this item with those before it will cost: it is copied once for each of them.
-    fn note_run(&mut self, id: Id, len: u32, item: &Item) {
+    fn note_run(&mut self, id: Id, len: u32, item: &Item<'_>) {
         let last = Id { client: id.client, clock: id.clock + len - 1 };
         let continues = |&(kind, right, last): &(u8, Option<Id>, Id)| {
             item.squashes.is_some_and(|(next, _)| next == kind)
@@ -336,7 +317,7 @@ impl Scan {
     }
 
     /// Notes one struct. `types` counts those with a shared type.
-    fn add(&mut self, next: &Struct, types: &mut u32) -> Result<(), ScanError> {
+    fn add(&mut self, next: &Struct<'_>, types: &mut u32) -> Result<(), ScanError> {
         let item = match &next.kind {
             Kind::Skip => return Ok(()),
             Kind::Gc => None,
@@ -350,10 +331,11 @@ impl Scan {
         }
         let Some(item) = item else { return Ok(()) };
         *types += u32::from(item.is_type);
-        self.rivals.extend(item.place);
+        self.rivals.extend(item.place());
         self.note_run(next.id, next.len, item);
         let start = self.ranges.last().map_or(clock, |range| range.start);
-        for to in [item.origin, item.right_origin, item.parent].into_iter().flatten() {
+        self.reach.note(next.id, start, item);
+        for to in [item.origin, item.right_origin, item.parent_item()].into_iter().flatten() {
             if to.client != client {
                 self.edges.push(Edge { from: next.id, to });
             } else if to.clock >= clock {
@@ -406,6 +388,14 @@ pub fn scan(update: &[u8], limits: &ScanLimits, out: &mut Scan) -> Result<(), Sc
     Ok(())
 }
 
+/// How deep an update that was scanned nests shared types.
+///
+/// # Errors
+/// [`ScanError`]: it was not scanned.
+pub fn nesting(update: &[u8]) -> Result<u32, ScanError> {
+    nesting::depth(update, &ScanLimits::STORED)
+}
+
 /// A count of things of which each takes at least `bytes_min` bytes.
 fn counted(reader: &mut Reader<'_>, bytes_min: usize) -> Result<u64, ScanError> {
     let count = reader.var_u64()?;
@@ -427,10 +417,10 @@ fn id(reader: &mut Reader<'_>) -> Result<Id, ScanError> {
 }
 
 /// The structs of an update, client by client, each handed to `visit`.
-fn read_structs(
-    reader: &mut Reader<'_>,
+fn read_structs<'a>(
+    reader: &mut Reader<'a>,
     limits: &ScanLimits,
-    mut visit: impl FnMut(&Struct) -> Result<(), ScanError>,
+    mut visit: impl FnMut(&Struct<'a>) -> Result<(), ScanError>,
 ) -> Result<(), ScanError> {
     // A client takes a count, an id, a clock and a struct of two bytes or more.
     for _ in 0..counted(reader, 5)? {

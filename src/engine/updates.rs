@@ -211,7 +211,7 @@ impl Engine {
 pub(super) fn refusal_of(error: ApplyError) -> Refusal {
     match error {
         ApplyError::TooBig { .. } | ApplyError::TooDeep { .. } => Refusal::TooBig(error.to_string().into()),
-        ApplyError::Malformed | ApplyError::Poisonous | ApplyError::Missing => {
+        ApplyError::Malformed | ApplyError::Poisonous | ApplyError::Missing | ApplyError::TooDear => {
             Refusal::InvalidPayload(error.to_string().into())
         }
     }

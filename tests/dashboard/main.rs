@@ -11,6 +11,7 @@ mod audit;
 mod billing;
 mod billing_webhooks;
 mod books;
+mod brute_force;
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod invitations;
@@ -121,6 +122,11 @@ scenarios! {
         a_client_can_give_its_refresh_token_back,
         a_token_that_allows_less_stays_so,
         a_lapsed_plan_does_not_spend_the_token,
+    ],
+    brute_force: [
+        a_log_in_form_lets_thirty_guesses_through,
+        an_account_lets_a_hundred_guesses_through_and_one_more_an_address,
+        the_api_and_refresh_tokens_let_thirty_guesses_through,
     ],
     keys: [
         a_new_key_is_published_before_it_signs_and_the_old_one_verifies_after,

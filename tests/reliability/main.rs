@@ -7,6 +7,7 @@
 mod cost;
 mod floods;
 mod frames;
+mod histories;
 mod origins;
 mod poison;
 mod revocation;
@@ -14,6 +15,9 @@ mod revocation;
 mod support;
 mod tenants;
 mod token_matrix;
+#[allow(dead_code)] // the other trace is not read here
+#[path = "../trace/mod.rs"]
+mod trace;
 
 use std::time::Duration;
 

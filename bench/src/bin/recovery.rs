@@ -18,8 +18,13 @@ use wiresocket::protocol::document::{AppId, DocumentId, DocumentName};
 use wiresocket_bench::{TENANT, paste, typing};
 
 const SHARDS: u16 = 2;
-const SETTINGS: LogSettings =
-    LogSettings { syncs: false, segment_bytes: 16 << 20, retention: Retention::Session, shards: SHARDS, seed: 1 };
+const SETTINGS: LogSettings = LogSettings {
+    syncs: false,
+    segment_bytes: 16 << 20,
+    retention: Retention::Session,
+    shards: SHARDS,
+    seed: 1,
+};
 
 /// So many documents, each with a state of so many characters and so many key strokes behind it.
 struct Case {

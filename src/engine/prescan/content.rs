@@ -1,6 +1,6 @@
 //! One struct of an update: its kind, what it refers to and how many clocks it takes. Values are walked, not built.
 
-use super::{Id, Item, Kind, ScanError, ScanLimits, counted, id};
+use super::{Id, ScanError, ScanLimits, counted, id};
 use crate::protocol::lib0::{Lib0Error, Reader};
 
 const HAS_ORIGIN: u8 = 0x80;
@@ -10,10 +10,74 @@ const HAS_PARENT_KEY: u8 = 0x20;
 const KIND: u8 = 0x1f;
 
 const GC: u8 = 0;
+pub(super) const TEXT: u8 = 4;
 const SKIP: u8 = 10;
 
+/// A struct as it stands in an update.
+#[derive(Clone, Copy)]
+pub(super) struct Struct<'a> {
+    pub(super) id: Id,
+    pub(super) len: u32,
+    pub(super) kind: Kind<'a>,
+    /// It is the first of its client's section.
+    pub(super) first: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Kind<'a> {
+    Item(Item<'a>),
+    Gc,
+    Skip,
+}
+
+/// The shared type that an item is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Parent<'a> {
+    /// One of the document's own, by its name.
+    Root(&'a str),
+    /// The one that another item holds.
+    Item(Id),
+}
+
+/// What an item refers to.
+#[derive(Clone, Copy)]
+pub(super) struct Item<'a> {
+    pub(super) origin: Option<Id>,
+    pub(super) right_origin: Option<Id>,
+    /// The shared type that this item is in, if it says so: one with a neighbour does not.
+    pub(super) parent: Option<Parent<'a>>,
+    /// Of a map entry that names its parent.
+    pub(super) key: Option<&'a str>,
+    /// Of content that yrs joins with its like: its kind, and about how many bytes yrs needs for it.
+    pub(super) squashes: Option<(u8, u64)>,
+    /// Whether it holds a shared type.
+    pub(super) is_type: bool,
+    pub(super) is_deleted: bool,
+}
+
+impl Item<'_> {
+    /// The item that holds the shared type that this one is in.
+    pub(super) const fn parent_item(&self) -> Option<Id> {
+        match self.parent {
+            Some(Parent::Item(id)) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// A map entry's parent and key, if it names them. Two places that meet in this are counted as one, which only an
+    /// attacker would bring about, against himself.
+    pub(super) fn place(&self) -> Option<u64> {
+        let mut hasher = rustc_hash::FxHasher::default();
+        std::hash::Hash::hash(&(self.parent?, self.key?), &mut hasher);
+        Some(std::hash::Hasher::finish(&hasher))
+    }
+}
+
 /// Length and kind of the next struct.
-pub(super) fn read_struct(reader: &mut Reader<'_>, limits: &ScanLimits) -> Result<(u32, Kind), ScanError> {
+pub(super) fn read_struct<'a>(
+    reader: &mut Reader<'a>,
+    limits: &ScanLimits,
+) -> Result<(u32, Kind<'a>), ScanError> {
     let info = reader.byte()?;
     match info {
         GC => Ok((reader.var_u32()?, Kind::Gc)),
@@ -22,19 +86,21 @@ pub(super) fn read_struct(reader: &mut Reader<'_>, limits: &ScanLimits) -> Resul
     }
 }
 
-fn read_item(reader: &mut Reader<'_>, info: u8, limits: &ScanLimits) -> Result<(u32, Kind), ScanError> {
+fn read_item<'a>(
+    reader: &mut Reader<'a>,
+    info: u8,
+    limits: &ScanLimits,
+) -> Result<(u32, Kind<'a>), ScanError> {
     let mut reference = |flag: u8| (info & flag != 0).then(|| id(reader)).transpose();
     let origin = reference(HAS_ORIGIN)?;
     let right_origin = reference(HAS_RIGHT_ORIGIN)?;
     let mut parent = None;
-    let mut place = None;
+    let mut key = None;
     // Whoever has a neighbour has its parent and key too: they are not written.
     if origin.is_none() && right_origin.is_none() {
-        let begins = reader.remaining();
-        parent = read_parent(reader)?;
+        parent = Some(read_parent(reader)?);
         if info & HAS_PARENT_KEY != 0 {
-            reader.var_str()?;
-            place = Some(hash(&begins[..begins.len() - reader.remaining().len()]));
+            key = Some(reader.var_str()?);
         }
     }
     let kind = info & KIND;
@@ -42,28 +108,18 @@ fn read_item(reader: &mut Reader<'_>, info: u8, limits: &ScanLimits) -> Result<(
     let len = read_content(reader, info, limits)?;
     let squashes = match kind {
         // What yrs holds for each: text with room to grow, and its values.
-        4 => Some((kind, 2 * (before - reader.remaining().len()) as u64)),
+        TEXT => Some((kind, 2 * (before - reader.remaining().len()) as u64)),
         8 => Some((kind, 24 * u64::from(len))),
         _ => None,
     };
-    Ok((len, Kind::Item(Item { origin, right_origin, parent, place, squashes, is_type: kind == 7 })))
+    let (is_type, is_deleted) = (kind == 7, kind == 1);
+    Ok((len, Kind::Item(Item { origin, right_origin, parent, key, squashes, is_type, is_deleted })))
 }
 
-/// Two places that meet in this are counted as one, which only an attacker would bring about, against himself.
-fn hash(place: &[u8]) -> u64 {
-    let mut hasher = rustc_hash::FxHasher::default();
-    std::hash::Hasher::write(&mut hasher, place);
-    std::hash::Hasher::finish(&hasher)
-}
-
-/// The parent's id, or none for a type of the document itself, which has a name.
-fn read_parent(reader: &mut Reader<'_>) -> Result<Option<Id>, ScanError> {
+fn read_parent<'a>(reader: &mut Reader<'a>) -> Result<Parent<'a>, ScanError> {
     match reader.var_u64()? {
-        1 => {
-            reader.var_str()?;
-            Ok(None)
-        }
-        0 => id(reader).map(Some),
+        1 => Ok(Parent::Root(reader.var_str()?)),
+        0 => id(reader).map(Parent::Item),
         // Yjs and yrs take any other number for 0, nobody writes one.
         _ => Err(Lib0Error::OutOfRange.into()),
     }
@@ -76,7 +132,7 @@ fn read_content(reader: &mut Reader<'_>, info: u8, limits: &ScanLimits) -> Resul
         3 => {
             reader.var_bytes()?;
         }
-        4 => return utf16_len(reader.var_str()?),
+        TEXT => return utf16_len(reader.var_str()?),
         5 => json(reader.var_str()?, limits)?,
         6 => {
             reader.var_str()?;

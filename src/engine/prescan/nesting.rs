@@ -48,12 +48,12 @@ pub(super) fn depth(update: &[u8], limits: &ScanLimits) -> Result<u32, ScanError
     Ok(deepest)
 }
 
-fn node(next: &Struct) -> Option<Node> {
+fn node(next: &Struct<'_>) -> Option<Node> {
     let Kind::Item(item) = &next.kind else { return None };
     let neighbours = [item.origin, item.right_origin];
     let depth = Depth::Unknown;
     let end = next.id.clock + next.len;
-    Some(Node { id: next.id, end, neighbours, parent: item.parent, is_type: item.is_type, depth })
+    Some(Node { id: next.id, end, neighbours, parent: item.parent_item(), is_type: item.is_type, depth })
 }
 
 /// How deep a node lies, or the node that must be resolved first.

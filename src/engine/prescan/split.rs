@@ -87,7 +87,7 @@ impl<'a> Split<'a> {
                 self.spans.push(Span { clock: next.clock, offset: at(&reader) });
                 let (len, kind) = content::read_struct(&mut reader, &ScanLimits::STORED).ok()?;
                 if let Kind::Item(item) = kind {
-                    let others = [item.origin, item.right_origin, item.parent].into_iter().flatten();
+                    let others = [item.origin, item.right_origin, item.parent_item()].into_iter().flatten();
                     let others = others.filter(|to| to.client != next.client);
                     self.edges.extend(others.map(|to| Edge { span, to }));
                 }

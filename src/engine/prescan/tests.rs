@@ -337,6 +337,30 @@ fn shared_types_may_nest_to_the_limit() {
     assert_eq!(draft().client(1, 0, beside.collect()).scan().unwrap().nesting(), 1);
 }
 
+/// Each update deepens it by one at most; all of them deepen it by one.
+#[test]
+fn a_document_may_hold_more_types_beside_one_another_than_within() {
+    let mut document = crate::engine::document::Document::default();
+    let mut scanned = Scan::new();
+    let mut apply = |update: &[u8]| {
+        scan(update, &ScanLimits::default(), &mut scanned).unwrap();
+        document.apply(update, &scanned, usize::MAX)
+    };
+    let types = 3 * ScanLimits::default().nesting_max;
+    for clock in (0..types).step_by(2) {
+        let two = draft().client(1, clock, vec![item(7, &[0]), item(7, &[1])]);
+        assert!(apply(&two.bytes()).is_ok(), "with {clock} there");
+    }
+    // And within: as many as may be.
+    for level in 1..ScanLimits::default().nesting_max {
+        let deeper = draft().client(1, types + level - 1, vec![array_in(1, u64::from(types + level) - 2)]);
+        assert!(apply(&deeper.bytes()).is_ok(), "at level {level}");
+    }
+    let end = types + ScanLimits::default().nesting_max - 1;
+    let deeper = draft().client(1, end, vec![array_in(1, u64::from(end) - 1)]);
+    assert!(apply(&deeper.bytes()).is_err());
+}
+
 fn after(clock: u64) -> Vec<u8> {
     let mut out = Vec::new();
     write_var_u64(&mut out, clock);

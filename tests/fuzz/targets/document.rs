@@ -3,6 +3,7 @@
 //! A panic of the CRDT would be fenced; here it is a finding all the same, for the pre-scan to learn.
 
 use wiresocket::engine::document::{Applied, ApplyError, Document};
+use wiresocket::engine::prescan::work::{Shadow, Work};
 use wiresocket::engine::prescan::{Scan, ScanLimits, scan};
 use wiresocket::engine::state_vector::StateVector;
 
@@ -16,6 +17,7 @@ pub fn run(data: &[u8]) {
     let mut document = Document::default();
     let mut waiting: Vec<Vec<u8>> = Vec::new();
     let mut buffer = Scan::new();
+    let mut applied: Vec<Vec<u8>> = Vec::new();
     for (operation, payload) in Steps(data) {
         match operation % 8 {
             kind @ 0..=4 => {
@@ -23,10 +25,10 @@ pub fn run(data: &[u8]) {
                     0..=2 => payload.to_vec(),
                     _ => inventor::update(payload, document.state()),
                 };
-                if receive(&mut document, update, &mut buffer, &mut waiting) {
+                if receive(&mut document, update, &mut buffer, &mut waiting, &mut applied) {
                     // What waited is tried again, once round.
                     for update in std::mem::take(&mut waiting) {
-                        receive(&mut document, update, &mut buffer, &mut waiting);
+                        receive(&mut document, update, &mut buffer, &mut waiting, &mut applied);
                     }
                 }
             }
@@ -47,6 +49,15 @@ pub fn run(data: &[u8]) {
     }
     let state = document.encode();
     check(&state, &mut buffer);
+    for history in [&applied[..], &[state.to_vec()]] {
+        let mut shadow = Shadow::default();
+        for update in history {
+            shadow.integrate(update, &Work::MAX).expect("it was scanned");
+        }
+        for (client, clock) in document.state().iter() {
+            assert_eq!(shadow.clock(client), clock, "the shadow of {history:02x?}");
+        }
+    }
     assert_eq!(document.take_panics(), 0, "the CRDT panicked");
     if buffer.nesting() <= ScanLimits::default().nesting_max {
         let mut copy = Document::default();
@@ -56,12 +67,22 @@ pub fn run(data: &[u8]) {
 }
 
 /// Whether the document changed.
-fn receive(document: &mut Document, update: Vec<u8>, buffer: &mut Scan, waiting: &mut Vec<Vec<u8>>) -> bool {
+fn receive(
+    document: &mut Document,
+    update: Vec<u8>,
+    buffer: &mut Scan,
+    waiting: &mut Vec<Vec<u8>>,
+    applied: &mut Vec<Vec<u8>>,
+) -> bool {
     if scan(&update, &ScanLimits::default(), buffer).is_err() {
         return false;
     }
     match document.apply(&update, buffer, BYTES_MAX) {
-        Ok(applied) => applied == Applied::Changed,
+        Ok(Applied::Changed) => {
+            applied.push(update);
+            true
+        }
+        Ok(Applied::Unchanged) => false,
         Err(ApplyError::Missing) => {
             waiting.push(update);
             false

@@ -407,7 +407,12 @@ fn a_node_that_cannot_start_says_why() {
         run(&["node", "--config", path.to_str().expect("UTF-8")])
     };
     let missing = dir.path().join("missing");
-    let setup = || NodeSetup::without_keys().set("auth.key_dir", missing.to_str().expect("UTF-8"));
+    let journal = dir.path().join("journal");
+    let setup = || {
+        NodeSetup::without_keys()
+            .set("auth.key_dir", missing.to_str().expect("UTF-8"))
+            .set("journal.directory", journal.to_str().expect("UTF-8"))
+    };
     let (code, _, err) = start(setup());
     assert_eq!(code, Some(78), "{err}");
     assert!(err.contains("missing") && err.contains("could not load the verification keys"), "{err}");

@@ -48,6 +48,9 @@ const RESTS_LATER: Duration = Duration::from_millis(50);
 /// An acknowledgement in line takes about this much memory.
 const ACKNOWLEDGEMENT_BYTES: usize = 32;
 
+/// How long a recovered document waits for its tenant's keys; of a tenant that is no more they never come.
+const KEYS_WAIT_MAX: Duration = Duration::from_secs(3600);
+
 /// Statuses that may wait for an update before them.
 pub(super) const OVERDUE_MAX: usize = 64 << 10;
 
@@ -91,6 +94,8 @@ pub struct Keeping {
     failed: bool,
     /// The latest number of an update that waits for what it depends on.
     parked: u64,
+    /// When this process took over what the journal had.
+    recovered_at: Duration,
     /// What clients sent who left while their document was being loaded.
     left: Vec<Legacy>,
     /// States given to the journal of rooms that nobody was in, and not confirmed yet.
@@ -111,6 +116,7 @@ impl Default for Keeping {
             failed: false,
             left: Vec::new(),
             parked: 0,
+            recovered_at: Duration::ZERO,
             resting: rustc_hash::FxHashMap::default(),
         }
     }
@@ -310,8 +316,8 @@ impl Engine {
 
     /// The journal takes nothing any more: nobody is told again that an update is stored.
     fn journal_failed(&mut self) {
-        let Keeping { number, parked, .. } = self.keeping;
-        let failed = Keeping { failed: true, number, parked, ..Keeping::default() };
+        let Keeping { number, parked, recovered_at, .. } = self.keeping;
+        let failed = Keeping { failed: true, number, parked, recovered_at, ..Keeping::default() };
         for (_, key, stored) in std::mem::replace(&mut self.keeping, failed).line {
             if !stored {
                 self.say_status(key, false);
@@ -326,13 +332,29 @@ impl Engine {
 
     /// A document that the journal has, from before this process began. It waits for its clients as if they had left now.
     pub(super) fn document_recovered(&mut self, now: Now, id: DocumentId, document: Document) {
+        self.keeping.recovered_at = now.monotonic;
         let key = self.rooms.open(id, now.monotonic);
         let Some(room) = self.rooms.get_mut(key) else { return };
         room.document = document;
+        room.recovered = true;
         room.stand = Stand::Kept;
         room.changes += 1;
         room.empty_since = Some(now.monotonic.into());
         self.timers.set(now.monotonic + self.settings.grace_period, Timer::Grace(key));
+    }
+
+    /// Whether a document from before this process began is still to wait: without its tenant's keys nobody has been able
+    /// to come. Its grace period begins when they are there.
+    pub(super) fn waits_for_keys(&mut self, now: Now, room_key: Key) -> bool {
+        let Some(room) = self.rooms.get_mut(room_key) else { return false };
+        let waits = room.recovered
+            && room.empty_since.is_some()
+            && now.monotonic < self.keeping.recovered_at + KEYS_WAIT_MAX
+            && self.verifier.keys().keys(room.id.app.tenant).is_empty();
+        if waits {
+            room.empty_since = Some(now.monotonic.into());
+        }
+        waits
     }
 
     /// Whether a document that is not here may be in the journal.

@@ -23,6 +23,9 @@ use crate::time::{Moment, Now};
 /// How often awareness is looked through for states that nobody renewed.
 const AWARENESS_CHECK: Duration = Duration::from_secs(5);
 
+/// How often a recovered document whose tenant has no keys yet is looked at.
+const KEYS_CHECK: Duration = Duration::from_secs(1);
+
 /// A document and everybody in it.
 #[derive(Debug)]
 pub struct Room {
@@ -42,6 +45,8 @@ pub struct Room {
     pub(super) stand: Stand,
     /// Since when nobody is here.
     pub(super) empty_since: Option<Moment>,
+    /// It is from before this process began.
+    pub(super) recovered: bool,
     shrink_set: bool,
     awareness_set: bool,
 }
@@ -61,6 +66,7 @@ impl Room {
             changes: 0,
             stand: Stand::Unkept,
             empty_since: None,
+            recovered: false,
             shrink_set: false,
             awareness_set: false,
         }
@@ -166,10 +172,16 @@ impl Engine {
 
     /// Nobody came back: the document's session ends, its memory goes.
     pub(super) fn grace_ended(&mut self, now: Now, room_key: Key) {
+        if self.waits_for_keys(now, room_key) {
+            return self.timers.set(now.monotonic + KEYS_CHECK, Timer::Grace(room_key));
+        }
         let Some(room) = self.rooms.get(room_key) else { return };
-        let over = room.empty_since.is_some_and(|since| now.monotonic >= since + self.settings.grace_period);
-        if over {
+        let Some(since) = room.empty_since else { return };
+        let end = since + self.settings.grace_period;
+        if now.monotonic >= end {
             self.leave_room(now, room_key);
+        } else if room.recovered {
+            self.timers.set(end, Timer::Grace(room_key)); // it was held up until a moment ago
         }
     }
 

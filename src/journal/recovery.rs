@@ -178,8 +178,9 @@ impl Replay {
         if kept < length {
             self.recovered.torn = Some(Torn { file: file.clone(), offset: kept, bytes: length - kept });
         }
-        if end.is_none() {
-            // Its number is used again.
+        self.sequence = end.unwrap_or(self.sequence);
+        if is_last && kept <= segment::HEADER_BYTES as u64 {
+            // Nothing is in it. Its number is used again, or a node that ends at each start would leave a file each time.
             storage.remove(number).map_err(|source| failed("remove what a crash left in", source))?;
             self.index.remove_newest();
             self.number = number;
@@ -193,7 +194,6 @@ impl Replay {
         self.recovered.segments += 1;
         self.recovered.bytes += kept;
         self.index.grow(kept);
-        self.sequence = end.unwrap_or(self.sequence);
         Ok(())
     }
 

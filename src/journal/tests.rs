@@ -721,6 +721,24 @@ fn what_a_client_sends_is_no_marker() {
 }
 
 #[test]
+fn a_start_without_work_leaves_no_segment_behind() {
+    let (mut log, _) = open(Memory::default());
+    Batches::default().update(&mut log, &document(1), 1);
+    log.commit();
+    for _ in 0..5 {
+        (log, _) = open(log.storage().after_kill());
+        assert_eq!(log.storage().numbers(), [1, 2]);
+    }
+    Batches::default().update(&mut log, &document(1), 2);
+    log.commit();
+    let (log, recovered) = open(log.storage().after_power_cut(|_| 0));
+    assert_eq!(
+        (all_of(&recovered)[&document(1)].clone(), log.storage().numbers()),
+        (Tokens::from([1, 2]), vec![1, 2, 3])
+    );
+}
+
+#[test]
 fn a_segment_of_another_version_is_left_alone() {
     let (log, _) = open(Memory::default());
     let mut other = log.storage().after_kill();

@@ -135,6 +135,35 @@ fn a_recovered_document_waits_for_its_clients_for_a_grace_period_and_then_leaves
     assert_eq!(world.replica(reader).text(), "");
 }
 
+/// As after a loss of power that took the dashboard along: nobody can come before the keys do.
+#[test]
+fn a_recovered_documents_grace_period_begins_when_its_tenant_has_keys() {
+    let mut world = world(1, Retention::Session);
+    let writer = join(&mut world, "notes");
+    world.write(writer, "kept");
+    world.settle();
+    let disk = world.disk_after_kill();
+    for keys_come in [true, false] {
+        let mut world = World::on_disk(1, keeping(Retention::Session), 2, disk.clone());
+        let keys = std::sync::Arc::clone(&world.newest_keys);
+        world.set_keys(std::sync::Arc::default());
+        world.pass_s(300);
+        assert_eq!(world.engines[0].gauges().documents, 1);
+        if keys_come {
+            world.set_keys(keys);
+            world.pass_s(8);
+            let reader = join(&mut world, "notes");
+            assert_eq!(world.replica(reader).text(), "kept");
+            world.hang_up(reader);
+            world.pass_s(11);
+        } else {
+            world.pass_s(3600);
+        }
+        assert_eq!(world.engines[0].gauges().documents, 0);
+        assert_eq!(world.journal.as_ref().unwrap().figures().documents, 0);
+    }
+}
+
 #[test]
 fn after_the_journal_has_failed_nobody_is_acknowledged_and_everybody_is_relayed() {
     for faults in

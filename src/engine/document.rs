@@ -55,9 +55,7 @@ pub enum ApplyError {
     TooBig { max: usize },
     #[error("the document would nest shared types deeper than {max}")]
     TooDeep { max: u32 },
-    #[error(
-        "the update takes too long to apply: it puts too much where others did, or cuts long texts too often; send it in smaller parts"
-    )]
+    #[error("the update takes too long to apply: send it in smaller parts")]
     TooDear,
     #[error("the update is malformed")]
     Malformed,

@@ -13,7 +13,7 @@ use yrs::{Doc, ReadTxn, StateVector, Transact, Update};
 
 type Finding = fn();
 
-const FINDINGS: [(&str, Finding); 12] = [
+const FINDINGS: [(&str, Finding); 14] = [
     ("any-depth", any_depth),
     ("state-vector-count", || reserves("state vector", |bytes| drop(StateVector::decode_v1(bytes)), &COUNT)),
     ("update-count", || {
@@ -29,8 +29,10 @@ const FINDINGS: [(&str, Finding); 12] = [
         ])
     }),
     ("poison", || apply(&[POISON])),
-    ("squash", || costs(&pushes(3000))),
-    ("rivals", || costs(&rivals(3000))),
+    ("squash", || costs(&[], &pushes(3000))),
+    ("rivals", || costs(&[], &rivals(3000))),
+    ("between", || costs(&item(4, b'a', 20_000), &between(1000))),
+    ("cut", || costs(&item(8, 126, 20_000), &every_second(3000))),
     ("freed-collector", || apply(&FREED_COLLECTOR)),
     ("freed-hole", || apply(&FREED_HOLE)),
 ];
@@ -128,9 +130,46 @@ fn rivals(count: usize) -> Vec<u8> {
     update
 }
 
-/// Applies an update, the end of the transaction included.
-fn costs(update: &[u8]) {
+/// One item of client 1 with so many elements.
+fn item(kind: u8, element: u8, elements: usize) -> Vec<u8> {
+    let mut update = vec![1, 1, 1, 0, kind, 1, 1, b't'];
+    write_varint(&mut update, elements);
+    update.resize(update.len() + elements, element);
+    update.push(0);
+    update
+}
+
+/// Letters of client 2, each before another element of client 1, all of which are behind where it looks for its place.
+fn between(count: usize) -> Vec<u8> {
+    let mut update = vec![1];
+    write_varint(&mut update, count);
+    update.extend([2, 0]);
+    for at in 1..=count {
+        update.extend([0x44, 1]);
+        write_varint(&mut update, 20 * at - 1);
+        update.extend([1, b'x']);
+    }
+    update.push(0);
+    update
+}
+
+/// Deletes every second element of client 1.
+fn every_second(count: usize) -> Vec<u8> {
+    let mut update = vec![0, 1, 1];
+    write_varint(&mut update, count);
+    for at in 0..count {
+        write_varint(&mut update, 2 * at + 1);
+        update.push(1);
+    }
+    update
+}
+
+/// Applies an update to a document that has another, the end of the transaction included.
+fn costs(before: &[u8], update: &[u8]) {
     let doc = Doc::new();
+    if !before.is_empty() {
+        doc.transact_mut().apply_update(Update::decode_v1(before).expect("an update")).expect("it applies");
+    }
     let decoded = Update::decode_v1(update).expect("an update");
     let cost = measured(|| doc.transact_mut().apply_update(decoded).expect("it applies"));
     println!("update of {} bytes: {} MiB held, {:.1?}", update.len(), cost.bytes >> 20, cost.time);

@@ -447,7 +447,10 @@ impl Schedule {
                     let bomb = client::document(of.client() + 1_000_000);
                     let copy = client::Replica::new("", bomb);
                     let bomb = copy.insert(0, crate::engine::document::BOMB);
-                    return self.world.sockets[socket].send_update(replica, &bomb);
+                    if of.open {
+                        return self.world.sockets[socket].send_update(replica, &bomb);
+                    }
+                    client::sync(2, &bomb) // to a document that is closed to it: nobody answers that
                 }
             };
             self.world.sockets[socket].send(replica, &message);

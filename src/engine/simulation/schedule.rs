@@ -450,8 +450,7 @@ impl Schedule {
                     if of.open {
                         return self.world.sockets[socket].send_update(replica, &bomb);
                     }
-                    // Nobody is told what becomes of it.
-                    client::sync(2, &bomb)
+                    client::sync(2, &bomb) // to a document that is closed to it: nobody answers that
                 }
             };
             self.world.sockets[socket].send(replica, &message);

@@ -1,27 +1,25 @@
 //! Acknowledgements and the journal: when a client hears that its update is stored, what is there after a crash, and
 //! what of a document outlives its clients.
 
-use std::time::Duration;
-
 use yrs::{ReadTxn, Transact};
 
 use super::client::{Said, content};
 use super::world::{World, app};
 use crate::engine::Settings;
-use crate::engine::event::{Event, Incoming};
+use crate::engine::event::Incoming;
 use crate::journal::Retention;
 use crate::journal::memory::{Faults, Memory};
 
-fn keeping(retention: Retention) -> Settings {
+pub(super) fn keeping(retention: Retention) -> Settings {
     Settings { retention: Some(retention), ..Settings::default() }
 }
 
-fn world(shards: u16, retention: Retention) -> World {
+pub(super) fn world(shards: u16, retention: Retention) -> World {
     World::with_settings(shards, keeping(retention), 1)
 }
 
 /// A Hocuspocus client in a document, in sync.
-fn join(world: &mut World, name: &str) -> usize {
+pub(super) fn join(world: &mut World, name: &str) -> usize {
     let token = super::world::token(app(1));
     let socket = world.hocuspocus(0, &token);
     world.attach(socket, name);
@@ -30,7 +28,7 @@ fn join(world: &mut World, name: &str) -> usize {
 }
 
 /// Time passes in which a client answers pings and says nothing else.
-fn stay_s(world: &mut World, socket: usize, seconds: u64) {
+pub(super) fn stay_s(world: &mut World, socket: usize, seconds: u64) {
     for _ in 0..seconds / 10 {
         world.pass_s(10);
         world.receive(socket, Incoming::Pong);
@@ -38,7 +36,7 @@ fn stay_s(world: &mut World, socket: usize, seconds: u64) {
     assert!(world.sockets[socket].end.is_none());
 }
 
-fn statuses(world: &World, socket: usize) -> usize {
+pub(super) fn statuses(world: &World, socket: usize) -> usize {
     world.replica(socket).count(&Said::Status(true))
 }
 
@@ -235,130 +233,6 @@ fn a_document_that_is_kept_for_ever_is_loaded_before_anybody_is_answered() {
 }
 
 #[test]
-fn who_comes_back_while_a_document_is_put_to_rest_finds_it_and_so_do_later_ones() {
-    let mut world = world(1, Retention::ForEver);
-    let writer = join(&mut world, "notes");
-    world.write(writer, "first");
-    world.settle();
-    world.hang_up(writer);
-    world.holds_commits = true;
-    world.pass_s(11); // its state is on its way to the journal
-    let second = join(&mut world, "notes");
-    assert_eq!(world.replica(second).text(), "first");
-    world.write(second, " second");
-    world.settle();
-    world.hang_up(second);
-    world.pass_s(11); // and again, before the journal has answered
-    world.commit();
-    world.holds_commits = false;
-    world.settle();
-    assert_eq!(world.engines[0].gauges().documents, 0);
-    let third = join(&mut world, "notes");
-    assert_eq!(world.replica(third).text(), "first second");
-}
-
-/// The journal would take the time for over that began when everybody had left.
-#[test]
-fn a_document_that_somebody_opens_while_it_is_put_to_rest_is_kept_however_short_its_time() {
-    let mut world = world(1, Retention::For(Duration::from_secs(1)));
-    let writer = join(&mut world, "notes");
-    world.write(writer, "kept");
-    world.settle();
-    world.hang_up(writer);
-    world.holds_commits = true;
-    world.pass_s(15);
-    let second = join(&mut world, "notes");
-    world.holds_commits = false;
-    world.commit();
-    world.settle();
-    stay_s(&mut world, second, 60);
-    world.write(second, " on");
-    world.settle();
-    assert_eq!(world.replica(second).unacknowledged, 0);
-    let mut world =
-        World::on_disk(1, keeping(Retention::For(Duration::from_secs(1))), 2, world.disk_after_kill());
-    let late = join(&mut world, "notes");
-    assert_eq!(world.replica(late).text(), "kept on");
-}
-
-/// It leaves while it is being loaded, and somebody else comes in the turn in which it has been: the journal must not
-/// take it for resting, however long it is open.
-#[test]
-fn a_document_that_leaves_and_comes_in_one_turn_does_not_rest() {
-    let retention = Retention::For(Duration::from_secs(100));
-    let settings = Settings { grace_period: Duration::ZERO, ..keeping(retention) };
-    let mut world = World::with_settings(1, settings.clone(), 1);
-    let writer = join(&mut world, "notes");
-    world.write(writer, "kept");
-    world.settle();
-    world.hang_up(writer);
-    world.pass_s(1);
-    assert_eq!(world.engines[0].gauges().documents, 0);
-    let first = world.join(app(1), "notes");
-    while !world.journal_answers() {
-        assert!(world.step());
-    }
-    world.hang_up(first);
-    assert_eq!(world.engines[0].gauges().documents, 0, "it left before it was loaded");
-    let second = world.join(app(1), "notes");
-    world.deliver_in_one_turn();
-    world.settle();
-    assert_eq!(world.replica(second).text(), "kept");
-    stay_s(&mut world, second, 300);
-    assert_eq!(world.journal.as_ref().unwrap().figures().documents, 1);
-    let mut world = World::on_disk(1, settings, 2, world.disk_after_kill());
-    let late = join(&mut world, "notes");
-    assert_eq!(world.replica(late).text(), "kept");
-}
-
-/// What a client sent that left is applied when its app's ops come, also while the document is being put to rest.
-#[test]
-fn a_document_that_changes_while_it_is_put_to_rest_is_put_to_rest_again() {
-    let mut world = world(1, Retention::ForEver);
-    let writer = join(&mut world, "notes");
-    world.write(writer, "first");
-    world.settle();
-    world.mute = true;
-    stay_s(&mut world, writer, 70); // its ops were for a minute
-    world.write(writer, " last");
-    world.settle();
-    assert_eq!(world.replica(writer).unacknowledged, 1, "it waits for ops");
-    world.hang_up(writer);
-    world.holds_commits = true;
-    world.pass_s(11);
-    assert_eq!(world.engines[0].resting_count(), 1);
-    let window_ends = world.now.monotonic + Duration::from_secs(60);
-    world.tell(0, Event::OpsLeased { app: app(1), granted: 10, window_ends });
-    (world.mute, world.holds_commits) = (false, false);
-    world.pass_s(30);
-    assert_eq!(world.engines[0].gauges().documents, 0, "nobody is in it");
-    let late = join(&mut world, "notes");
-    assert_eq!(world.replica(late).text(), "first last");
-}
-
-#[test]
-fn a_document_is_dropped_when_its_time_is_over() {
-    let mut world = world(1, Retention::For(Duration::from_secs(100)));
-    let writer = join(&mut world, "notes");
-    world.write(writer, "kept");
-    world.settle();
-    world.hang_up(writer);
-    world.pass_s(60);
-    let reader = join(&mut world, "notes");
-    assert_eq!(world.replica(reader).text(), "kept");
-    stay_s(&mut world, reader, 200); // it is open
-    world.hang_up(reader);
-    world.pass_s(50);
-    assert_eq!(world.journal.as_ref().unwrap().figures().documents, 1);
-    world.pass_s(100);
-    world.commit();
-    world.commit();
-    assert_eq!(world.journal.as_ref().unwrap().figures().documents, 0);
-    let late = join(&mut world, "notes");
-    assert_eq!(world.replica(late).text(), "");
-}
-
-#[test]
 fn a_document_that_cannot_be_read_is_refused_and_not_shown_empty() {
     let mut world = world(1, Retention::ForEver);
     let writer = join(&mut world, "notes");
@@ -546,117 +420,6 @@ fn after_the_journal_has_failed_nobody_opens_another_document() {
     world.hang_up(reader);
     world.pass_s(30);
     assert!(world.server_document(app(1), "read").is_none());
-}
-
-#[test]
-fn a_refusal_is_said_behind_the_acknowledgements_before_it() {
-    let read_only = |world: &mut World, socket: usize| {
-        let more = serde_json::json!({ "scope": "WireSocket.API WireSocket.ReadOnly" });
-        let token = super::world::token_with(app(1), 90_000, &more);
-        world.sockets[socket].send(0, &super::client::auth(&token));
-    };
-    let said = |world: &World, socket: usize| -> Vec<bool> {
-        let status = |said: &Said| match said {
-            Said::Status(stored) => Some(*stored),
-            _ => None,
-        };
-        world.replica(socket).said.iter().filter_map(status).skip(1).collect()
-    };
-    for fails in [false, true] {
-        let mut world = world(2, Retention::Session);
-        let writer = join(&mut world, "notes");
-        world.holds_commits = true;
-        world.write(writer, "a");
-        read_only(&mut world, writer);
-        world.write(writer, "never");
-        world.settle();
-        assert!(world.replica(writer).read_only);
-        assert_eq!(said(&world, writer), [] as [bool; 0]);
-        if fails {
-            let storage = world.journal.as_mut().unwrap().storage_mut();
-            storage.faults.sync = Some(storage.syncs);
-        }
-        world.commit();
-        world.settle();
-        // Told that it may only read, a provider says once more what it has.
-        let expected: &[bool] = if fails { &[false, false] } else { &[true, false, false] };
-        assert_eq!(said(&world, writer), expected);
-        assert_eq!(world.counters().updates_refused, 2);
-    }
-}
-
-/// A client counts: what it is told next stands for the oldest of its updates of which it has heard nothing.
-#[test]
-fn an_update_that_waits_for_another_ones_holds_up_the_acknowledgements_behind_it() {
-    let mut world = world(1, Retention::Session);
-    let writer = join(&mut world, "notes");
-    world.write(writer, "known");
-    world.settle();
-    let known = world.replica(writer).doc.transact().encode_state_as_update_v1(&yrs::StateVector::default());
-    let lacking = super::client::Replica::new("notes", super::client::document(77));
-    let first = lacking.insert(0, "first ");
-    let second = lacking.insert(u32::MAX, "second ");
-    let before = statuses(&world, writer);
-    world.sockets[writer].send_update(0, &second);
-    world.sockets[writer].send_update(0, &known);
-    world.settle();
-    assert_eq!(world.counters().updates_parked, 1);
-    assert_eq!(statuses(&world, writer), before, "that would be taken for the one that waits");
-    world.sockets[writer].send_update(0, &first);
-    world.settle();
-    assert!(statuses(&world, writer) > before + 2);
-    assert_eq!(world.replica(writer).unacknowledged, 0);
-    let mut world = World::on_disk(1, keeping(Retention::Session), 2, world.disk_after_power_cut());
-    let late = join(&mut world, "notes");
-    assert!(world.replica(late).text().contains("first second "));
-}
-
-#[test]
-fn what_a_reader_can_no_longer_complete_holds_up_nothing() {
-    let mut world = world(1, Retention::Session);
-    let writer = join(&mut world, "notes");
-    let lacking = super::client::Replica::new("notes", super::client::document(77));
-    lacking.insert(0, "first ");
-    let second = lacking.insert(u32::MAX, "second ");
-    world.sockets[writer].send_update(0, &second);
-    world.settle();
-    let more = serde_json::json!({ "scope": "WireSocket.API WireSocket.ReadOnly" });
-    let token = super::world::token_with(app(1), 90_000, &more);
-    world.sockets[writer].send(0, &super::client::auth(&token));
-    world.settle();
-    assert_eq!(world.replica(writer).count(&Said::Status(false)), 1);
-    assert_eq!(world.replica(writer).unacknowledged, 0);
-}
-
-#[test]
-fn what_waits_behind_a_parked_update_is_bounded() {
-    let mut world = World::new(1);
-    let writer = join(&mut world, "notes");
-    let lacking = super::client::Replica::new("notes", super::client::document(77));
-    lacking.insert(0, "first ");
-    let second = lacking.insert(u32::MAX, "second ");
-    world.sockets[writer].send_update(0, &second);
-    for _ in 0..(64 << 10) + 2 {
-        world.sockets[writer].send(0, &super::client::sync(2, &[0, 0]));
-    }
-    world.settle();
-    assert_eq!(world.code(writer), Some(1009));
-}
-
-#[test]
-fn acknowledgements_that_wait_for_a_disk_that_hangs_are_bounded() {
-    let settings = Settings { journal_backlog_bytes_max: 2000, ..keeping(Retention::Session) };
-    let mut world = World::with_settings(1, settings, 1);
-    let writer = join(&mut world, "notes");
-    world.holds_commits = true;
-    world.write(writer, "a");
-    world.settle();
-    for _ in 0..100 {
-        world.sockets[writer].send(0, &super::client::sync(2, &[0, 0]));
-    }
-    world.settle();
-    assert_eq!(world.code(writer), Some(1013), "also for what changes nothing");
-    assert!(world.engines[0].gauges().unstored_bytes < 2400);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The engine as its shard sees it, one behaviour a test. All of them at random: [`super::simulation`].
 
+mod acknowledging;
 mod admission;
 mod documents;
 mod greeting;
@@ -7,6 +8,7 @@ mod keeping;
 mod permissions;
 mod presence;
 mod relaying;
+mod resting;
 mod sockets;
 mod tokens;
 

@@ -143,7 +143,7 @@ impl Engine {
             Reply::Stored { through, .. } => self.stored(through),
             Reply::Failed => self.journal_failed(),
             Reply::Wanted { document } => self.state_wanted(&document),
-            Reply::Rested { document } => self.rested(&document),
+            Reply::Rested { document } => self.rested(now, &document),
             Reply::Loaded { document, contents } => self.loaded(now, &document, contents),
         }
     }
@@ -329,7 +329,7 @@ impl Engine {
     }
 
     /// The journal has all of a document that nobody was in.
-    fn rested(&mut self, id: &DocumentId) {
+    fn rested(&mut self, now: Now, id: &DocumentId) {
         let Some(room_key) = self.rooms.find(id) else { return };
         let waiting = self.keeping.resting.get_mut(&room_key).map(|count| {
             *count -= 1;
@@ -342,7 +342,13 @@ impl Engine {
         match stand {
             Some(Stand::Resting) if waiting == Some(0) => drop(self.rooms.remove(room_key)),
             // Somebody came meanwhile.
-            Some(Stand::Kept) if self.keeps() => record::write_awake(&mut self.keeping.records, id),
+            Some(Stand::Kept) if self.keeps() => {
+                record::write_awake(&mut self.keeping.records, id);
+                // Or only what somebody had left behind, who had waited for ops: it is still nobody's.
+                if self.rooms.get(room_key).is_some_and(|room| room.sessions.is_empty()) {
+                    self.timers.set(now.monotonic, Timer::Grace(room_key));
+                }
+            }
             _ => {}
         }
     }

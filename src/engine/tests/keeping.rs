@@ -8,6 +8,7 @@ use yrs::{ReadTxn, Transact};
 use super::client::{Said, content};
 use super::world::{World, app};
 use crate::engine::Settings;
+use crate::engine::event::Incoming;
 use crate::journal::Retention;
 use crate::journal::memory::{Faults, Memory};
 
@@ -216,6 +217,33 @@ fn who_comes_back_while_a_document_is_put_to_rest_finds_it_and_so_do_later_ones(
     assert_eq!(world.engines[0].gauges().documents, 0);
     let third = join(&mut world, "notes");
     assert_eq!(world.replica(third).text(), "first second");
+}
+
+#[test]
+fn what_was_left_behind_may_come_while_a_document_is_put_to_rest() {
+    let mut world = world(1, Retention::ForEver);
+    let writer = join(&mut world, "notes");
+    world.write(writer, "first");
+    world.settle();
+    for _ in 0..5 {
+        world.pass_s(15); // what was leased is void
+        world.receive(writer, Incoming::Pong);
+    }
+    world.mute = true;
+    world.write(writer, " left");
+    world.settle();
+    assert!(world.engines[0].held_bytes() > 0, "it waits for ops");
+    world.hang_up(writer);
+    world.holds_commits = true;
+    world.pass_s(11);
+    assert_eq!(world.engines[0].resting_count(), 1);
+    world.mute = false;
+    world.pass_s(10); // they are asked for again
+    world.holds_commits = false;
+    world.pass_s(30);
+    assert_eq!(world.engines[0].gauges().documents, 0, "nobody is there who would end it later");
+    let late = join(&mut world, "notes");
+    assert_eq!(world.replica(late).text(), "first left");
 }
 
 #[test]

@@ -314,7 +314,10 @@ impl<'a> Shadow<'a> {
                 piece.list = self.list_for(&item, piece.left, piece.right);
             }
         }
-        if piece.list != NONE {
+        if piece.list == NONE {
+            // What it refers to was collected, and so it is itself.
+            piece.deleted = true;
+        } else {
             self.place(&mut piece);
         }
         let at = self.pieces.len() as u32;
@@ -496,8 +499,7 @@ impl<'a> Shadow<'a> {
         match self.pieces.get_mut(half.right as usize) {
             Some(right) => right.left = new,
             None => {
-                let list = &mut self.lists[half.list as usize];
-                if list.key.is_some() {
+                if let Some(list) = self.lists.get_mut(half.list as usize).filter(|list| list.key.is_some()) {
                     list.end = new;
                 }
             }

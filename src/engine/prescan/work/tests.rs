@@ -292,6 +292,21 @@ fn a_name_written_in_another_way_is_the_same_name() {
 
 // --- as yrs does it
 
+#[test]
+fn what_was_collected_takes_with_it_what_refers_to_it() {
+    let behind = [&[0x84, 1, 2][..], &[3, b'a', b'b', b'c']].concat();
+    let collected = section(1, 0, &[vec![0, 3], behind]);
+    let middle = [0, 1, 1, 1, 4, 1];
+    let doc = document(0, true);
+    take(&doc, &collected);
+    take(&doc, &middle);
+    let mut shadow = Shadow::default();
+    shadow.integrate(&collected, &Work::MAX).unwrap();
+    shadow.integrate(&middle, &Work::MAX).unwrap();
+    assert_eq!((shadow.pieces(), shadow.clock(1)), (2, 6), "nothing is cut");
+    assert_eq!(doc.transact().state_vector().get(&yrs::block::ClientID::new(1)), 6);
+}
+
 /// The elements of a root's list from left to right, without what is deleted.
 fn elements(shadow: &Shadow<'_>, root: &str) -> Vec<Id> {
     let Some(&branch) = shadow.branches.get(&Parent::Root(root)) else { return Vec::new() };

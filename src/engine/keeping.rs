@@ -344,6 +344,9 @@ impl Engine {
             // Somebody came meanwhile.
             Some(Stand::Kept) if self.keeps() => {
                 record::write_awake(&mut self.keeping.records, id);
+                // Where the disk was slower than the retention is long, or the clock was set, the journal has dropped it
+                // by now: it is given all of it again.
+                self.state_wanted(id);
                 // Or only what somebody had left behind, who had waited for ops: it is still nobody's.
                 if self.rooms.get(room_key).is_some_and(|room| room.sessions.is_empty()) {
                     self.timers.set(now.monotonic, Timer::Grace(room_key));

@@ -247,6 +247,30 @@ fn what_was_left_behind_may_come_while_a_document_is_put_to_rest() {
 }
 
 #[test]
+fn who_comes_back_to_a_document_whose_time_is_over_by_the_time_it_rests_keeps_it() {
+    let mut world = world(1, Retention::For(Duration::from_secs(1)));
+    let writer = join(&mut world, "notes");
+    world.write(writer, "first");
+    world.settle();
+    world.hang_up(writer);
+    world.holds_commits = true; // the disk is slower than the retention
+    world.pass_s(11);
+    let second = join(&mut world, "notes");
+    world.pass_s(5);
+    world.commit();
+    world.commit();
+    world.holds_commits = false;
+    world.settle();
+    world.write(second, " second");
+    world.settle();
+    assert_eq!(world.replica(second).unacknowledged, 0);
+    let mut world =
+        World::on_disk(1, keeping(Retention::For(Duration::from_secs(1))), 2, world.disk_after_kill());
+    let late = join(&mut world, "notes");
+    assert_eq!(world.replica(late).text(), "first second");
+}
+
+#[test]
 fn a_document_is_dropped_when_its_time_is_over() {
     let mut world = world(1, Retention::For(Duration::from_secs(100)));
     let writer = join(&mut world, "notes");

@@ -149,6 +149,7 @@ impl Schedule {
             14..=16 => self.show(),
             17 => self.ask(),
             18 => self.detach(),
+            19 if self.world.random.one_in(2) => self.come_and_go(),
             19 => self.hang_up(),
             20 if self.world.random.one_in(2) => self.lose_connection(),
             20 | 32 => self.come_back(),
@@ -237,6 +238,24 @@ impl Schedule {
             self.world.hang_up(socket);
             self.world.count("broken connection");
         }
+    }
+
+    /// Somebody comes, says all he has, and is gone for good, perhaps before the document was found.
+    fn come_and_go(&mut self) {
+        let socket = self.world.sockets.len();
+        self.join();
+        if self.world.sockets.len() == socket {
+            return;
+        }
+        self.note_clients();
+        let update = self.change(socket, 0);
+        self.world.sockets[socket].send_update(0, &update);
+        for _ in 0..self.world.random.below(12) {
+            self.world.step();
+        }
+        self.world.hang_up(socket);
+        self.dropped.insert(socket);
+        self.world.count("came and went");
     }
 
     fn open_hocuspocus(&mut self) {

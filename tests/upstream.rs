@@ -58,7 +58,7 @@ fn nested_values_end_the_process() {
 
 #[test]
 fn small_input_takes_much_memory() {
-    for finding in ["state-vector-count", "update-count", "array-length", "squash"] {
+    for finding in ["state-vector-count", "update-count", "array-length", "squash", "sub-document"] {
         let told = text(&run(finding).stdout);
         let held = told.split_once("bytes: ").and_then(|(_, rest)| rest.split_once(" MiB held"));
         let mib: u64 =

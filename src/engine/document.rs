@@ -229,16 +229,25 @@ impl Document {
             return Ok(());
         }
         let state = self.encode();
-        let mut shadow = Shadow::default();
         let within = |work: Result<Work, _>, max: &Work| {
             let work = work.map_err(|_| ApplyError::Malformed)?;
             if work.is_within(max) { Ok(()) } else { Err(ApplyError::TooDear) }
         };
-        // Many cheap updates may have made a document in which no place is found quickly any more.
-        let max_of_all = max.times(16);
-        within(shadow.integrate(&state, &max_of_all), &max_of_all)?;
-        self.pieces = shadow.pieces();
-        within(shadow.integrate(update, &max), &max)
+        // It follows yrs through whatever a client sends: a panic of its own costs that client its update, as one of yrs does.
+        let told = catch_unwind(|| {
+            let mut shadow = Shadow::default();
+            // Many cheap updates may have made a document in which no place is found quickly any more.
+            let max_of_all = max.times(16);
+            within(shadow.integrate(&state, &max_of_all), &max_of_all)?;
+            Ok((shadow.pieces(), within(shadow.integrate(update, &max), &max)))
+        });
+        let Ok(told) = told else {
+            self.panics += 1;
+            return Err(ApplyError::Poisonous);
+        };
+        let (pieces, verdict) = told?;
+        self.pieces = pieces;
+        verdict
     }
 
     /// The whole state as one update.

@@ -13,7 +13,7 @@ use yrs::{Doc, ReadTxn, StateVector, Transact, Update};
 
 type Finding = fn();
 
-const FINDINGS: [(&str, Finding); 14] = [
+const FINDINGS: [(&str, Finding); 15] = [
     ("any-depth", any_depth),
     ("state-vector-count", || reserves("state vector", |bytes| drop(StateVector::decode_v1(bytes)), &COUNT)),
     ("update-count", || {
@@ -33,6 +33,7 @@ const FINDINGS: [(&str, Finding); 14] = [
     ("rivals", || costs(&[], &rivals(3000))),
     ("between", || costs(&item(4, b'a', 20_000), &between(1000))),
     ("cut", || costs(&item(8, 126, 20_000), &every_second(3000))),
+    ("sub-document", never_freed),
     ("freed-collector", || apply(&FREED_COLLECTOR)),
     ("freed-hole", || apply(&FREED_HOLE)),
 ];
@@ -162,6 +163,21 @@ fn every_second(count: usize) -> Vec<u8> {
         update.push(1);
     }
     update
+}
+
+/// Documents that are made and dropped one after the other, each with a text of 20 KB and a sub-document.
+fn never_freed() {
+    let mut update = vec![1, 2, 1, 0, 9, 1, 1, b'd', 1, b'g', 118, 0, 4, 1, 1, b't'];
+    write_varint(&mut update, 20_000);
+    update.resize(update.len() + 20_000, b'a');
+    update.push(0);
+    let cost = measured(|| {
+        for _ in 0..5000 {
+            let decoded = Update::decode_v1(&update).expect("an update");
+            Doc::new().transact_mut().apply_update(decoded).expect("it applies");
+        }
+    });
+    println!("update of {} bytes: {} MiB held, {:.1?}", update.len(), cost.bytes >> 20, cost.time);
 }
 
 /// Applies an update to a document that has another, the end of the transaction included.

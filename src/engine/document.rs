@@ -85,6 +85,9 @@ pub struct Document {
     nesting: u32,
     /// How many pieces the CRDT has, at most.
     pieces: u64,
+    /// It has, or had, sub-documents: yrs then never frees its CRDT (docs/upstream.md, 9), so that no second one is made
+    /// while the first will do.
+    has_documents: bool,
     parked: Vec<Parked>,
     parked_bytes: usize,
     /// Panics of the CRDT that were fenced.
@@ -126,6 +129,7 @@ impl Document {
             if prescan::scan(update, &ScanLimits::STORED, &mut scan).is_ok() {
                 document.nesting += scan.nesting();
                 document.pieces += scan.pieces();
+                document.has_documents |= scan.has_documents();
                 scan.ranges().iter().for_each(|range| document.state.raise(range.client, range.end));
             }
         }
@@ -171,6 +175,7 @@ impl Document {
                 if applied == Applied::Changed {
                     self.nesting += scan.nesting();
                     self.pieces += scan.pieces();
+                    self.has_documents |= scan.has_documents();
                     for range in scan.ranges() {
                         self.state.raise(range.client, range.end);
                     }
@@ -312,7 +317,9 @@ impl Document {
     /// Keeps encoded state only.
     pub fn shrink(&mut self) {
         self.fold();
-        if let Some(doc) = self.live.take() {
+        if !self.has_documents
+            && let Some(doc) = self.live.take()
+        {
             discard(doc);
         }
         self.tail.shrink_to_fit();

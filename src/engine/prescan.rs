@@ -170,6 +170,7 @@ pub struct Scan {
     deletes: Vec<ClockRange>,
     structs: u32,
     nesting: u32,
+    has_documents: bool,
     /// References between clients, while they are being sorted out.
     edges: Vec<Edge>,
     clients: Vec<u64>,
@@ -236,6 +237,12 @@ impl Scan {
         self.nesting
     }
 
+    /// Whether it brings sub-documents.
+    #[must_use]
+    pub const fn has_documents(&self) -> bool {
+        self.has_documents
+    }
+
     /// The first thing that the update needs and a document lacks; `state` yields a client's next clock there.
     ///
     /// With `None`, yrs integrates all of it and keeps nothing as pending.
@@ -291,6 +298,7 @@ impl Scan {
         self.edges.clear();
         self.clients.clear();
         self.rivals.clear();
+        self.has_documents = false;
         self.run = Run::default();
         self.squash_bytes = 0;
         self.reach = work::Reach::default();
@@ -331,6 +339,7 @@ impl Scan {
         }
         let Some(item) = item else { return Ok(()) };
         *types += u32::from(item.is_type);
+        self.has_documents |= item.is_document;
         self.rivals.extend(item.place());
         self.note_run(next.id, next.len, item);
         let start = self.ranges.last().map_or(clock, |range| range.start);

@@ -52,6 +52,8 @@ pub(super) struct Item<'a> {
     pub(super) squashes: Option<(u8, u64)>,
     /// Whether it holds a shared type.
     pub(super) is_type: bool,
+    /// Whether it is a sub-document.
+    pub(super) is_document: bool,
     pub(super) is_deleted: bool,
 }
 
@@ -112,8 +114,9 @@ fn read_item<'a>(
         8 => Some((kind, 24 * u64::from(len))),
         _ => None,
     };
-    let (is_type, is_deleted) = (kind == 7, kind == 1);
-    Ok((len, Kind::Item(Item { origin, right_origin, parent, key, squashes, is_type, is_deleted })))
+    let (is_type, is_document, is_deleted) = (kind == 7, kind == 9, kind == 1);
+    let item = Item { origin, right_origin, parent, key, squashes, is_type, is_document, is_deleted };
+    Ok((len, Kind::Item(item)))
 }
 
 fn read_parent<'a>(reader: &mut Reader<'a>) -> Result<Parent<'a>, ScanError> {

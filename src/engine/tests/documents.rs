@@ -44,6 +44,29 @@ fn a_document_is_freed_when_nobody_comes_back() {
     world.assert_empty();
 }
 
+/// yrs never frees a document that has one: a second CRDT of it would be lost too.
+#[test]
+fn a_document_with_a_sub_document_keeps_its_crdt() {
+    let mut world = World::new(1);
+    let socket = world.join(app(1), "notes");
+    let replica = world.replica(socket);
+    let map = replica.doc.get_or_insert_map("map");
+    let update = replica.change(|_, txn| drop(yrs::Map::insert(&map, txn, "sub", yrs::Doc::new())));
+    world.sockets[socket].send_update(0, &update);
+    world.settle();
+    for _ in 0..5 {
+        world.pass_s(14);
+        world.show(socket, 0, "{}");
+    }
+    assert_eq!(world.engines[0].gauges().documents_shrunk, 0);
+    let late = world.join(app(1), "notes");
+    world.settle();
+    assert_eq!(
+        yrs::ReadTxn::state_vector(&yrs::Transact::transact(&world.replica(late).doc)),
+        yrs::ReadTxn::state_vector(&yrs::Transact::transact(&world.replica(socket).doc)),
+    );
+}
+
 #[test]
 fn a_quiet_document_shrinks_and_comes_back_with_the_next_update() {
     let mut world = World::new(1);

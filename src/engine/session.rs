@@ -352,6 +352,7 @@ impl Engine {
             room.sessions.swap_remove(at);
         }
         *room.count(&session) -= 1;
+        let mut inherited = None;
         // Of who may only read nothing is left to be applied later, when nobody looks at its token any more.
         if !session.held.is_empty() && !session.terms.read_only {
             let (app, messages) = (room.id.app, std::mem::take(&mut session.held));
@@ -361,6 +362,7 @@ impl Engine {
                 self.keeping.leave(legacy, self.settings.message_bytes_max);
             } else {
                 self.meters.entry(app).or_default().inherit(legacy, self.settings.message_bytes_max);
+                inherited = Some(app);
             }
         }
         let gone = room.awareness.leave(now.monotonic, key, &std::mem::take(&mut session.owned));
@@ -369,5 +371,9 @@ impl Engine {
             self.timers.set(now.monotonic + self.settings.grace_period, Timer::Grace(session.room));
         }
         self.relay_awareness(session.room, &gone);
+        if let Some(app) = inherited {
+            // Whatever it waited for, a lease is asked for if there is none.
+            self.apply_legacies(now, app);
+        }
     }
 }

@@ -36,5 +36,6 @@ pub mod playground;
 pub mod protocol;
 pub mod secret_file;
 pub mod shard;
+pub mod splitmix;
 pub mod time;
 pub mod tls;

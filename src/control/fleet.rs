@@ -6,6 +6,8 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::splitmix;
+
 /// What a node is, or should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -94,9 +96,7 @@ fn weight(document: u64, node: Uuid) -> u64 {
     let bytes = document.to_le_bytes().into_iter().chain(node.into_bytes());
     let hash =
         bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
-    let mixed = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    splitmix::mix(hash)
 }
 
 #[cfg(test)]

@@ -63,6 +63,7 @@ use crate::auth::TokenError;
 use crate::auth::verify::{Policy, Verifier};
 use crate::limits::Claim;
 use crate::protocol::document::AppId;
+use crate::splitmix;
 use crate::time::Now;
 
 pub use self::settings::Settings;
@@ -346,13 +347,9 @@ impl Engine {
         self.draining && self.connections.is_empty() && self.sessions.is_empty()
     }
 
-    /// A number below `bound`, from the seed (splitmix64).
+    /// A number below `bound`, from the seed.
     pub const fn jitter(&mut self, bound: u64) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.seed;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
+        splitmix::next(&mut self.seed) % bound
     }
 
     /// Lists a link as having something to send.

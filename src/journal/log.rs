@@ -13,6 +13,7 @@ use super::segment::{self, Header};
 use super::storage::Storage;
 use super::{Command, Contents, Reply, Retention, Unreadable};
 use crate::protocol::document::DocumentId;
+use crate::splitmix;
 
 /// A document's state is written in pieces, so that a big one doesn't hold up everybody's updates.
 pub const PART_BYTES: usize = 1 << 20;
@@ -42,12 +43,10 @@ pub struct LogSettings {
 }
 
 impl LogSettings {
-    /// What a segment begins with (splitmix64: another mark for each).
+    /// What a segment begins with: another mark for each.
     fn header(&self, number: u64, sequence: u64) -> Header {
-        let mut mark = self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        mark = (mark ^ (mark >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mark = (mark ^ (mark >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Header { number, sequence, mark: mark ^ (mark >> 31) }
+        let mark = splitmix::mix(self.seed.wrapping_add(number.wrapping_mul(splitmix::GAMMA)));
+        Header { number, sequence, mark }
     }
 }
 

@@ -17,6 +17,8 @@ pub mod limits;
 pub mod protocol;
 #[path = "../../src/secret_file.rs"]
 pub mod secret_file;
+#[path = "../../src/splitmix.rs"]
+pub mod splitmix;
 #[path = "../../src/time/mod.rs"]
 pub mod time;
 #[path = "../../src/tls/mod.rs"]

@@ -26,6 +26,7 @@ use crate::journal::recovery::{Recovered, RecoveredDocument};
 use crate::limits::{Ledger, OpsWindows, PushedLimits};
 use crate::protocol::document::{AppId, DocumentId, DocumentName};
 use crate::protocol::message::Wire;
+use crate::splitmix;
 use crate::time::Now;
 
 /// Signs for everybody under `k1` and `k2`. Made once: in a debug build that takes a while.
@@ -57,11 +58,7 @@ impl Random {
     }
 
     pub const fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
+        splitmix::next(&mut self.0) % bound
     }
 
     pub const fn one_in(&mut self, count: u64) -> bool {

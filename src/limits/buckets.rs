@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::ops::Bound;
 use std::time::Duration;
 
-use super::network::Network;
+use super::network::{Network, is_in};
 
 /// How long after its first request a bucket is full again.
 pub const REFILL: Duration = Duration::from_secs(60);
@@ -127,7 +127,7 @@ impl Buckets {
     /// May this address make one more such request? `now` is monotonic.
     pub fn admit(&mut self, now: Duration, bucket: Bucket, ip: IpAddr) -> bool {
         let rate = self.rates.of(bucket);
-        if rate == 0 || self.exempt.iter().any(|network| network.contains(ip)) {
+        if rate == 0 || is_in(ip, &self.exempt) {
             return true;
         }
         self.sweep(now);

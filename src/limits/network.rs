@@ -91,6 +91,12 @@ impl fmt::Display for Network {
     }
 }
 
+/// Whether an address is in one of them.
+#[must_use]
+pub fn is_in(ip: IpAddr, networks: &[Network]) -> bool {
+    networks.iter().any(|network| network.contains(ip))
+}
+
 /// The client's address: the peer's own, unless the peer is a trusted proxy; then the right-most address of
 /// `X-Forwarded-For` that is not a trusted proxy itself.
 ///
@@ -103,10 +109,9 @@ pub fn client_address<'a>(
     forwarded: impl DoubleEndedIterator<Item = &'a [u8]>,
     trusted: &[Network],
 ) -> IpAddr {
-    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
     let mut client = peer.to_canonical();
     for entry in forwarded.rev().flat_map(|value| value.rsplit(|byte| *byte == b',')) {
-        if !is_trusted(client) {
+        if !is_in(client, trusted) {
             break;
         }
         match std::str::from_utf8(entry).ok().and_then(|entry| forwarded_address(entry.trim())) {

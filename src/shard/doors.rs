@@ -11,6 +11,7 @@ use super::places;
 use super::poller::Interest;
 use super::socket::{ReadOutcome, Socket, Stage};
 use crate::engine::slab::Key;
+use crate::limits::network::is_in;
 use crate::protocol::proxy;
 use crate::time::Now;
 use crate::tls::Session;
@@ -55,8 +56,7 @@ impl Shard {
             };
             let port = if number == 0 && self.tls.is_some() { Port::Tls } else { Port::Plain };
             let proxied = self.settings.proxy_protocol.covers(number);
-            let trusted = || self.settings.trusted_proxies.iter().any(|network| network.contains(peer.ip()));
-            if proxied && !trusted() {
+            if proxied && !is_in(peer.ip(), &self.settings.trusted_proxies) {
                 tracing::info!(%peer, "connection closed: a PROXY header is expected, and its address is not in http.trusted_proxies");
                 continue;
             }

@@ -18,7 +18,6 @@ pub mod mailbox;
 pub mod metrics;
 mod places;
 mod poller;
-
 mod socket;
 mod traffic;
 

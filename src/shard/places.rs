@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use crate::config::ShardSettings;
 use crate::limits::client_of;
+use crate::limits::network::is_in;
 
 /// One client may have this share of all places, or so many where that is less than a browser opens at once.
 const SHARE: usize = 16;
@@ -24,9 +25,9 @@ pub struct Places {
 
 /// Proxies and exempt networks stand for many clients; without a limit on upgrades nobody is counted.
 pub fn holder(settings: &ShardSettings, ip: IpAddr) -> Holder {
-    let is_in = |networks: &[crate::limits::Network]| networks.iter().any(|network| network.contains(ip));
-    let is_counted =
-        settings.upgrades_limited && !is_in(&settings.trusted_proxies) && !is_in(&settings.exempt_networks);
+    let is_counted = settings.upgrades_limited
+        && !is_in(ip, &settings.trusted_proxies)
+        && !is_in(ip, &settings.exempt_networks);
     is_counted.then(|| client_of(ip))
 }
 

@@ -24,6 +24,7 @@ use super::store::query;
 use super::throttle::{Subject, counted};
 use super::{Dashboard, oauth, web};
 use crate::limits::client_address;
+use crate::limits::network::is_in;
 pub(super) use problem::Problem;
 
 /// Sign-ups from one address in ten minutes.
@@ -202,6 +203,6 @@ impl Dashboard {
     /// The address as it is counted, unless it is exempt.
     fn limited(&self, address: Option<IpAddr>) -> Option<IpAddr> {
         let exempt = &self.config.http.exempt_networks;
-        address.filter(|&ip| !exempt.iter().any(|network| network.contains(ip))).map(counted)
+        address.filter(|&ip| !is_in(ip, exempt)).map(counted)
     }
 }
